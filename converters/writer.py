@@ -1,0 +1,32 @@
+"""The seam between the one streamed pass and the formats.
+
+A pass reads row chunks of each weight once, encodes them once by the recipe, and hands the same chunk to
+every writer. A writer knows all sizes beforehand, so it lays its file out first and then only does positioned
+writes: any order of chunks gives the same bytes, from any thread, and nothing is ever buffered whole.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.decoder import Weight
+from quant.blocks import Blocks
+
+Encoded = Blocks | NDArray[np.generic]
+"""A row chunk as stored: Blocks, or float32 / float16 / uint16-holding-bfloat16 rows [n, columns] or [n]."""
+
+
+class ArtifactWriter(Protocol):
+    """One variant being written. Create it with the format's `open_writer(...)`."""
+
+    def write(self, weight: Weight, start: int, rows: Encoded) -> None:
+        """Store rows [start, start + n) of `weight`. Thread-safe; chunks may come in any order."""
+
+    def close(self) -> None:
+        """Finish headers and small files, fsync, and fail if any row was never written."""
+
+    def abort(self) -> None:
+        """Close descriptors without finishing. The caller removes the files."""

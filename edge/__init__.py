@@ -1,0 +1,1 @@
+"""On-device deployment of small language models: what a person touches."""

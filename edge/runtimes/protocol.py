@@ -1,0 +1,45 @@
+"""What an engine must do to run a variant; chat, proof and benchmarks know engines only through this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Runtime(Protocol):
+    """One loaded model with one sequence in its KV cache.
+
+    The cache holds `position` tokens. A LongRoPE model whose factors switch at `original_context` gives, at any
+    total length, what a fresh prefill of that length gives: the engine file takes care of it.
+    """
+
+    name: str
+    """Engine and version, e.g. "onnxruntime-genai 0.18.0"."""
+    context_length: int
+    vocab_size: int
+
+    @property
+    def position(self) -> int: ...
+
+    def append(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Run `ids` after what the cache holds; logits of the last position, float32 [vocab_size].
+
+        Raises UnsupportedError when position + len(ids) > context_length; the cache is then unchanged.
+        """
+
+    def teacher_forced(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """Logits at every position of `ids` from an empty cache, float32 [len(ids), vocab_size]."""
+
+    def rewind(self, position: int) -> None:
+        """Forget all tokens from `position` on (0 empties the cache)."""
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        """Token ids of `text`, no BOS added; special tokens in it are parsed when `special`."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """The raw bytes a token stands for (may be a part of a UTF-8 character); b"" for special tokens."""
+
+    def close(self) -> None: ...
