@@ -16,7 +16,7 @@ from converters.decoder import Weight
 from quant.blocks import Blocks
 
 Encoded = Blocks | NDArray[np.generic]
-"""A row chunk as stored: Blocks, or float32 / float16 / uint16-holding-bfloat16 rows [n, columns] or [n]."""
+"""A row chunk as stored: Blocks, or float32 / float16 / ml_dtypes.bfloat16 rows, [n, columns] or [n]."""
 
 
 class ArtifactWriter(Protocol):
