@@ -1,0 +1,101 @@
+"""Device targets: one TOML file each, here, in the person's config directory, or in the project's edge.toml.
+
+A target file holds: title, runtime, format, precision, context_length, memory_mb, proven, and one table
+`[limits.<precision>]` per precision that its proof accepts (see `Limits`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+
+from converters.errors import UnsupportedError
+
+RUNTIMES = {"onnx": "onnxruntime-genai", "gguf": "llama.cpp"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a proof must reach, on teacher-forced logits (natural-log KL, in nats per token).
+
+    `fidelity_*`: the artifact in its runtime against the reference run on the *stored* (dequantized) weights:
+    how exactly the graph was converted. `quality_*`: against the checkpoint's own weights: what
+    quantization cost in all.
+    """
+
+    fidelity_kl_mean: float
+    fidelity_top1: float
+    quality_kl_mean: float
+    quality_top1: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device class: what it runs, its defaults, and what was really executed where."""
+
+    name: str
+    title: str
+    format: Literal["onnx", "gguf"]
+    runtime: str
+    precision: str
+    context_length: int
+    memory_mb: int
+    proven: str
+    limits: Mapping[str, Limits]
+
+    def to_data(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def load_targets(project: Path | None = None) -> dict[str, Target]:
+    """All targets by name; a later place overrides an earlier: built in, config directory, `edge.toml`.
+
+    `project` is the directory whose edge.toml is read (`[targets.<name>]` tables); the working directory
+    when None. Raises UnsupportedError naming the file and key that is wrong.
+    """
+    found: dict[str, Target] = {}
+    folders = (Path(__file__).parent, Path(platformdirs.user_config_dir("edge")) / "targets")
+    for folder in folders:
+        for file in sorted(folder.glob("*.toml")):
+            found[file.stem] = _target(file.stem, _read(file), file)
+    own = (project or Path.cwd()) / "edge.toml"
+    if own.is_file():
+        for name, table in _read(own).get("targets", {}).items():
+            found[name] = _target(name, table, own)
+    return found
+
+
+def get_target(name: str) -> Target:
+    """The target called `name`; UnsupportedError lists the known ones."""
+    targets = load_targets()
+    if name not in targets:
+        raise UnsupportedError(
+            f"unknown target '{name}' (known: {', '.join(sorted(targets))})",
+            hint="run `edge targets` to see what each one is",
+        )
+    return targets[name]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UnsupportedError(f"{file} is not valid TOML: {error}", hint=f"correct {file}") from None
+
+
+def _target(name: str, table: Mapping[str, Any], file: Path) -> Target:
+    hint = "compare it with edge/targets/cpu.toml"
+    try:
+        limits = {precision: Limits(**values) for precision, values in table["limits"].items()}
+        fields = {key: value for key, value in table.items() if key != "limits"}
+        target = Target(name=name, runtime=RUNTIMES[fields["format"]], limits=limits, **fields)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnsupportedError(f"target '{name}' in {file} is incomplete or wrong: {error}", hint=hint) from None
+    if target.precision not in limits:
+        raise UnsupportedError(f"target '{name}' in {file} has no limits for {target.precision}", hint=hint)
+    return target

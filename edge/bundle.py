@@ -1,0 +1,135 @@
+"""The deliverable: a directory with variants, tokenizer files, manifest.json and proof.json.
+
+manifest.json (format 1):
+    format, name, source {pin, licence, files}, model {architecture, parameters, ...}, tools {name: version},
+    variants [{name, format, path, targets, context_length, context_reason, recipe, storage, notes}],
+    proof ("passed" | "unproven: <why>"), files {relative path: {size, sha256}}.
+Everything in it is a function of the inputs: no time, no absolute path, keys sorted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from converters.errors import BundleError
+
+MANIFEST = "manifest.json"
+PROOF = "proof.json"
+FORMAT = 1
+MAX_MANIFEST_BYTES = 16 << 20
+_REMAKE = "make it again with `edge convert`"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One artifact of a bundle; `path` is absolute: a folder with genai_config.json, or a .gguf file."""
+
+    name: str
+    format: str
+    path: Path
+    targets: tuple[str, ...]
+    context_length: int
+    recipe: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A directory whose manifest was read; its files are not hashed until `damage` is asked."""
+
+    directory: Path
+    manifest: Mapping[str, Any]
+    variants: tuple[Variant, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+
+def is_bundle(path: Path) -> bool:
+    """True when `path` is a directory with a manifest.json."""
+    return (path / MANIFEST).is_file()
+
+
+def load(directory: Path) -> Bundle:
+    """Read a bundle's manifest. Raises BundleError when it is missing, damaged, or leaves its directory."""
+    file = directory / MANIFEST
+    if not file.is_file():
+        raise BundleError(f"{directory} is not a bundle: it has no {MANIFEST}", hint=_REMAKE)
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{file} is larger than {MAX_MANIFEST_BYTES >> 20} MiB", hint=_REMAKE)
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise BundleError(
+                f"{file} has format {manifest['format']}, this edge reads {FORMAT}",
+                hint="make the bundle again, or install the edge version that made it",
+            )
+        variants = tuple(
+            Variant(
+                name=entry["name"],
+                format=entry["format"],
+                path=inside(directory, entry["path"]),
+                targets=tuple(entry["targets"]),
+                context_length=int(entry["context_length"]),
+                recipe=entry["recipe"],
+            )
+            for entry in manifest["variants"]
+        )
+        for name in manifest["files"]:
+            inside(directory, name)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{file} is damaged: {error!r}", hint=_REMAKE) from None
+    return Bundle(directory, manifest, variants)
+
+
+def inside(directory: Path, relative: str) -> Path:
+    """`directory / relative`, or BundleError when that would leave the directory."""
+    pure = PurePosixPath(relative)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in relative or not pure.parts:
+        raise BundleError(f"{directory / MANIFEST} names '{relative}', which leaves the bundle", hint=_REMAKE)
+    return directory.joinpath(*pure.parts)
+
+
+def sha256(file: Path, advance: Callable[[int], None] | None = None) -> str:
+    """Hex SHA-256 of a file, read in 4 MiB pieces; `advance` is told the bytes of each."""
+    digest = hashlib.sha256()
+    buffer = bytearray(4 << 20)
+    view = memoryview(buffer)
+    with file.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            digest.update(view[:count])
+            if advance:
+                advance(count)
+    return digest.hexdigest()
+
+
+def list_files(directory: Path) -> list[str]:
+    """Relative POSIX paths of all files below `directory` but the manifest, sorted."""
+    found = (p.relative_to(directory).as_posix() for p in directory.rglob("*") if not p.is_dir())
+    return sorted(name for name in found if name != MANIFEST)
+
+
+def write_json(file: Path, data: Mapping[str, Any]) -> None:
+    """Deterministic JSON: sorted keys, two spaces, one final newline."""
+    file.write_text(json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def damage(bundle: Bundle, advance: Callable[[int], None] | None = None) -> list[str]:
+    """Every way in which the files differ from the manifest, one line each; empty when the bundle is whole."""
+    wrong: list[str] = []
+    listed = bundle.manifest["files"]
+    for name, entry in sorted(listed.items()):
+        file = inside(bundle.directory, name)
+        if file.is_symlink() or not file.is_file():
+            wrong.append(f"{name} is missing")
+        elif file.stat().st_size != entry["size"]:
+            wrong.append(f"{name} has {file.stat().st_size} bytes, the manifest says {entry['size']}")
+        elif (found := sha256(file, advance)) != entry["sha256"]:
+            wrong.append(f"{name} has SHA-256 {found}, the manifest says {entry['sha256']}")
+    wrong += [f"{name} is not in the manifest" for name in list_files(bundle.directory) if name not in listed]
+    return wrong

@@ -1,0 +1,180 @@
+"""Publish whole or not at all: a hidden sibling directory, one lock per place, one atomic rename.
+
+For an output `DIR/NAME` the work happens in `DIR/.NAME.edge-partial` under an advisory lock on
+`DIR/.NAME.edge-lock`. A killed process leaves only those two names; the next run takes the lock (the kernel
+released it) and removes them. An existing bundle is exchanged for the new one in one system call where the
+kernel can (Linux renameat2), so that a kill at any moment leaves the old bundle or the new one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from converters.errors import BundleError, MachineError
+
+MANIFEST = "manifest.json"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@contextmanager
+def staging(output: Path) -> Iterator[Path]:
+    """Yield an empty directory; on a clean exit it becomes `output`, otherwise it vanishes.
+
+    Raises BundleError when `output` holds something that is no bundle, when its parent cannot be written, or
+    when another conversion works on the same place; MachineError when the disk is full.
+    """
+    output = output.absolute()
+    _refuse_foreign(output)
+    made = _make_parents(output.parent)
+    lock = output.parent / f".{output.name}.edge-lock"
+    partial = output.parent / f".{output.name}.edge-partial"
+    published = False
+    try:
+        descriptor = _lock(lock, output)
+        try:
+            _remove(partial)
+            partial.mkdir()
+            yield partial
+            sync_tree(partial)
+            _publish(partial, output)
+            published = True
+        finally:
+            _remove(partial)
+            lock.unlink(missing_ok=True)
+            os.close(descriptor)
+    except OSError as error:
+        raise _as_edge_error(error, output) from error
+    finally:
+        if not published:
+            for directory in made:
+                try:
+                    directory.rmdir()
+                except OSError:
+                    break
+
+
+def _as_edge_error(error: OSError, output: Path) -> BundleError | MachineError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MachineError(
+            f"the disk that holds {output.parent} is full; nothing was published",
+            hint="free some space (`edge convert --dry-run` says how much is needed), or name another place with -o",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return BundleError(
+            f"cannot write to {output.parent}: {os.strerror(error.errno)}",
+            hint="name a writable place with -o DIR",
+        )
+    return MachineError(f"{error.filename or output}: {error.strerror}", hint="look at the disk, then run it again")
+
+
+def _refuse_foreign(output: Path) -> None:
+    if output.is_dir() and not output.is_symlink():
+        if any(output.iterdir()) and not (output / MANIFEST).is_file():
+            raise BundleError(
+                f"{output} exists and is not a bundle; it is left as it is",
+                hint="name an empty or new place with -o DIR",
+            )
+    elif output.exists() or output.is_symlink():
+        raise BundleError(f"{output} exists and is not a directory", hint="name a new place with -o DIR")
+
+
+def _make_parents(parent: Path) -> list[Path]:
+    """Create missing parents; returns those created, innermost first."""
+    missing = []
+    while not parent.exists():
+        missing.append(parent)
+        parent = parent.parent
+    try:
+        for directory in reversed(missing):
+            directory.mkdir()
+    except OSError as error:
+        raise _as_edge_error(error, directory) from error
+    return missing
+
+
+def _lock(lock: Path, output: Path) -> int:
+    if sys.platform == "win32":
+        import msvcrt
+
+        def take(descriptor: int) -> None:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        def take(descriptor: int) -> None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
+        try:
+            take(descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+                raise
+            raise BundleError(
+                f"another conversion is writing {output}",
+                hint="wait for it, or name another place with -o DIR",
+            ) from None
+        # The holder before us unlinks the file when it is done: a lock on an unlinked file protects nothing.
+        try:
+            if os.stat(lock).st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)
+
+
+def sync_tree(directory: Path) -> None:
+    """fsync every file and directory below `directory`."""
+    for folder, _, files in os.walk(directory):
+        for name in [*files, "."]:
+            descriptor = os.open(Path(folder) / name, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _publish(partial: Path, output: Path) -> None:
+    if not output.exists():
+        partial.rename(output)
+    elif not _exchange(partial, output):
+        old = output.parent / f".{output.name}.edge-old"
+        _remove(old)
+        output.rename(old)
+        partial.rename(output)
+        _remove(old)
+    descriptor = os.open(output.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two directories atomically; False where the system or file system cannot."""
+    if sys.platform != "linux":
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    done = libc.renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE)
+    if done == 0:
+        return True
+    if ctypes.get_errno() in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
+
+
+def _remove(path: Path) -> None:
+    if path.exists():
+        shutil.rmtree(path)
