@@ -1,0 +1,203 @@
+"""A recipe says how every weight is stored. It is data: a bundle's manifest carries it, a person can write one."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.decoder import Decoder, Weight
+from converters.errors import CheckpointError, UnsupportedError
+from converters.writer import Encoded
+from quant import rtn
+from quant.blocks import BLOCK, FORMATS, Blocks, FormatName, dequantize
+
+FloatName = Literal["f32", "f16", "bf16"]
+Storage = Literal["f32", "f16", "bf16", "int4", "int4_asym", "int8"]
+Method = Literal["rtn", "cast"]
+Precision = Literal["int4", "int8", "f16", "bf16", "f32"]
+
+FLOAT_BYTES: Mapping[str, int] = {"f32": 4, "f16": 2, "bf16": 2}
+F16_MAX = 65504.0
+
+_HEADS = ("embedding", "lm_head")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Weights whose neutral name matches the shell pattern (`layers.*.attention.q`) are stored like this.
+
+    method: "rtn" (round to nearest, quant.rtn) for the block formats, "cast" for floats.
+    """
+
+    pattern: str
+    storage: Storage
+    method: Method
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Rules in order; the first that matches a matrix decides. Vectors (norms) are always f32.
+
+    A matrix whose columns are no multiple of 32 cannot be cut into blocks: where a rule asks for them it is
+    stored as f16 (`notes` says so).
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+
+    @classmethod
+    def preset(cls, name: Precision) -> Recipe:
+        """int4 keeps embedding and lm_head at int8: they are read by every token, and 4 bits cost most there."""
+        if name not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise UnsupportedError(f"no precision is called {name!r}", hint=f"choose one of {known}")
+        everything = Rule("*", name, "rtn" if name in FORMATS else "cast")
+        if name == "int4":
+            return cls(name, (*(Rule(head, "int8", "rtn") for head in _HEADS), everything))
+        return cls(name, (everything,))
+
+    def storage(self, weight: Weight) -> Storage:
+        """How `weight` is stored. UnsupportedError when no rule matches it."""
+        if not weight.is_matrix:
+            return "f32"
+        asked = self._asked(weight)
+        return "f16" if asked in FORMATS and weight.shape[1] % BLOCK else asked
+
+    def notes(self, decoder: Decoder) -> list[str]:
+        """One line for every matrix that is stored otherwise than its rule says, and why."""
+        lines = []
+        for weight in decoder.weights():
+            if weight.is_matrix and self.storage(weight) != self._asked(weight):
+                columns = weight.shape[1]
+                lines.append(
+                    f"{weight.name}: f16 instead of {self._asked(weight)}, "
+                    f"its {columns} columns are no multiple of {BLOCK}"
+                )
+        return lines
+
+    def encode(self, weight: Weight, raw_rows: NDArray[np.generic], *, start: int = 0) -> Encoded:
+        """A row chunk [start, start + n) of `weight` as stored; raw rows in any float dtype of a checkpoint.
+
+        CheckpointError when a value is not finite, UnsupportedError when one is too large for the storage; both
+        name the weight and the row.
+        """
+        storage = self.storage(weight)
+        if storage in FORMATS:
+            try:
+                return rtn.quantize(raw_rows, FORMATS[cast(FormatName, storage)])
+            except rtn.BadValue as bad:
+                raise _refuse(weight, storage, start + bad.row, bad.column, bad.value) from None
+        return _cast(weight, storage, raw_rows, start)
+
+    @staticmethod
+    def decode(encoded: Encoded) -> NDArray[np.float32]:
+        """What a stored chunk stands for, float32 of the weight's shape; exact."""
+        return dequantize(encoded) if isinstance(encoded, Blocks) else encoded.astype(np.float32)
+
+    def row_bytes(self, weight: Weight) -> int:
+        """Bytes of one row: packed codes, float16 scales, and one byte a zero point."""
+        columns = weight.shape[1] if weight.is_matrix else 1
+        storage = self.storage(weight)
+        if storage in FLOAT_BYTES:
+            return columns * FLOAT_BYTES[storage]
+        fmt = FORMATS[cast(FormatName, storage)]
+        return columns // BLOCK * (BLOCK * fmt.bits // 8 + 2 + (not fmt.symmetric))
+
+    def to_data(self) -> dict[str, Any]:
+        """Plain data for a manifest; `from_data` reads it back."""
+        return {"name": self.name, "rules": [asdict(rule) for rule in self.rules]}
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Recipe:
+        """UnsupportedError that names the rule and the key when `data` is no recipe."""
+        if not isinstance(data, Mapping) or set(data) != {"name", "rules"}:
+            raise _no_recipe("it needs exactly the keys name and rules")
+        if not isinstance(data["name"], str) or not isinstance(data["rules"], list) or not data["rules"]:
+            raise _no_recipe("name must be a string and rules a list that is not empty")
+        return cls(data["name"], tuple(_rule(i, rule) for i, rule in enumerate(data["rules"])))
+
+    @classmethod
+    def load(cls, path: Path) -> Recipe:
+        """Read a recipe from a .toml or .json file."""
+        try:
+            text = path.read_text(encoding="utf-8")
+            data = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        except OSError as error:
+            raise UnsupportedError(
+                f"recipe {path} cannot be read: {error.strerror}", hint=f"try: ls -l {path}"
+            ) from None
+        except ValueError as error:
+            raise UnsupportedError(
+                f"recipe {path} is neither TOML nor JSON: {error}", hint="name it .toml or .json by its content"
+            ) from None
+        return cls.from_data(data)
+
+    def _asked(self, weight: Weight) -> Storage:
+        for rule in self.rules:
+            if fnmatchcase(weight.name, rule.pattern):
+                return rule.storage
+        raise UnsupportedError(
+            f"no rule of recipe {self.name} matches weight {weight.name}",
+            hint='end the recipe with a rule whose pattern is "*"',
+        )
+
+
+def _rule(index: int, data: object) -> Rule:
+    where = f"rule {index + 1}"
+    if not isinstance(data, Mapping) or set(data) != {"pattern", "storage", "method"}:
+        raise _no_recipe(f"{where} needs exactly the keys pattern, storage and method")
+    pattern, storage, method = data["pattern"], data["storage"], data["method"]
+    if not isinstance(pattern, str) or not pattern:
+        raise _no_recipe(f"{where}: pattern must be a string that is not empty")
+    if storage not in get_args(Storage):
+        raise _no_recipe(f"{where}: storage is {storage!r}, not one of {', '.join(get_args(Storage))}")
+    expected = "rtn" if storage in FORMATS else "cast"
+    if method != expected:
+        raise _no_recipe(f"{where}: method is {method!r}, but {storage} takes {expected!r}")
+    return Rule(pattern, storage, expected)
+
+
+def _no_recipe(why: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"not a recipe: {why}",
+        hint='a rule reads {"pattern": "layers.*", "storage": "int4", "method": "rtn"}; the manifest of any '
+        "bundle shows a whole recipe",
+    )
+
+
+def _cast(weight: Weight, storage: str, raw: NDArray[np.generic], start: int) -> NDArray[np.generic]:
+    with np.errstate(over="ignore"):
+        wide = raw.astype(np.float32)
+    limit = F16_MAX if storage == "f16" else float(np.finfo(np.float32).max)
+    good = np.abs(wide) <= limit
+    if not good.all():
+        row, *column = (int(i) for i in np.argwhere(~good)[0])
+        value = float(wide[(row, *column)])
+        raise _refuse(weight, storage, start + row, column[0] if column else None, value)
+    if storage == "f32":
+        return wide
+    return wide.astype(np.float16 if storage == "f16" else ml_dtypes.bfloat16)
+
+
+def _refuse(
+    weight: Weight, storage: str, row: int, column: int | None, value: float
+) -> CheckpointError | UnsupportedError:
+    place = f"{weight.name} row {row}" + ("" if column is None else f" column {column}")
+    tensors = ", ".join(sorted({part.tensor for part in weight.parts}))
+    if np.isfinite(value):
+        return UnsupportedError(
+            f"{place} is {value:g}, too large for {storage} (tensor {tensors})",
+            hint="store this weight as bf16 or f32: --precision f32, or a recipe with a rule for it",
+        )
+    return CheckpointError(
+        f"{place} is {value} (tensor {tensors})", hint="the checkpoint is damaged: fetch or export it again"
+    )
