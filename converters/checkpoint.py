@@ -1,0 +1,234 @@
+"""A checkpoint directory, read lazily: headers at once, tensor rows on demand, never more in memory.
+
+Reads are positioned reads into fresh arrays. No memory map: touched pages of a map count as resident, and
+where a file shrinks, a map kills the process but a short read is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.checkpoint_files import (
+    CONFIG,
+    INDEX,
+    MAX_CONFIG_BYTES,
+    find_shards,
+    list_directory,
+    open_inside,
+    read_json,
+)
+from converters.decoder import Rows, Weight
+from converters.errors import CheckpointError
+from converters.safetensors_header import DTYPES, DtypeName, TensorInfo, read_header, read_into
+from converters.strict_json import DAMAGED, shown
+
+__all__ = ["Checkpoint", "TensorInfo"]
+
+
+class Checkpoint:
+    """An open checkpoint. `read` and `weight_rows` may be called from any number of threads."""
+
+    directory: Path
+    config: dict[str, Any]
+    tensors: Mapping[str, TensorInfo]
+
+    def __init__(
+        self,
+        directory: Path,
+        config: dict[str, Any],
+        tensors: Iterable[TensorInfo],
+        descriptors: dict[Path, int],
+    ) -> None:
+        self.directory = directory
+        self.config = config
+        self.tensors = MappingProxyType({tensor.name: tensor for tensor in tensors})
+        self._descriptors = descriptors
+        self._lock = threading.Lock()
+        self._rows_read: Counter[str] = Counter()
+        self._covered: dict[str, list[tuple[int, int]]] = {}
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Open a Hugging Face layout: config.json and model.safetensors, or its index and shards.
+
+        Every header is checked against its file and the index first. Raises CheckpointError that names the
+        file, and the tensor where one is at fault.
+        """
+        directory, present = list_directory(directory)
+        config = read_json(directory, CONFIG, MAX_CONFIG_BYTES)
+        names, index = find_shards(directory, present)
+        descriptors: dict[Path, int] = {}
+        try:
+            tensors: dict[str, TensorInfo] = {}
+            for name in names:
+                file = directory / name
+                descriptors[file] = open_inside(directory, name)
+                for tensor in read_header(descriptors[file], file):
+                    _add(tensors, tensor)
+            _check_index(tensors, index)
+        except BaseException:
+            for descriptor in descriptors.values():
+                os.close(descriptor)
+            raise
+        return cls(directory, config, tensors.values(), descriptors)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
+        """Rows [start, stop) of tensor `name` as stored: [stop - start, ...], bfloat16 as ml_dtypes.bfloat16.
+
+        A scalar is one row and comes as shape (). Raises CheckpointError for a tensor that is not there, and
+        IndexError for rows that are not.
+        """
+        info = self._info(name)
+        stop = info.rows if stop is None else stop
+        rows = np.empty((stop - start, *info.shape[1:]) if info.shape else (), DTYPES[info.dtype])
+        self._fill(info, start, stop, rows)
+        return rows
+
+    def weight_rows(self, weight: Weight, start: int, stop: int) -> NDArray[Any]:
+        """Rows [start, stop) of `weight` as stored, [stop - start, ...], across its parts.
+
+        Raises CheckpointError where a part does not fit the weight, IndexError for rows beyond it.
+        """
+        if not 0 <= start <= stop <= weight.rows:
+            raise IndexError(f"rows {start}:{stop} of {weight.name}, which has {weight.rows}")
+        dtype = DTYPES[self.weight_dtype(weight)]
+        rows = np.empty((stop - start, *weight.shape[1:]), dtype)
+        at = 0
+        for part in weight.parts:
+            length = part.stop - part.start
+            first, last = max(start, at), min(stop, at + length)
+            if first < last:
+                shift = part.start - at
+                out = rows[first - start : last - start]
+                self._fill(self._info(part.tensor), first + shift, last + shift, out)
+            at += length
+        return rows
+
+    def weight_dtype(self, weight: Weight) -> DtypeName:
+        """The one dtype of all parts of `weight`. Raises CheckpointError where they differ or do not fit."""
+        dtypes = {self._checked_part(weight, part).dtype for part in weight.parts}
+        total = sum(part.stop - part.start for part in weight.parts)
+        if total != weight.rows:
+            raise CheckpointError(
+                f"weight {weight.name}: its tensors give {total} rows, the config wants {weight.rows}",
+                hint=_MISMATCH,
+            )
+        if len(dtypes) != 1:
+            names = ", ".join(sorted(part.tensor for part in weight.parts))
+            raise CheckpointError(
+                f"weight {weight.name}: tensors {names} mix dtypes {', '.join(sorted(dtypes))}",
+                hint="re-save the checkpoint in one dtype",
+            )
+        return dtypes.pop()
+
+    @property
+    def rows_read(self) -> Mapping[str, int]:
+        """Rows read so far of each tensor; a row read twice counts twice. A snapshot."""
+        with self._lock:
+            return MappingProxyType({name: self._rows_read[name] for name in self.tensors})
+
+    def unread(self) -> list[str]:
+        """Tensors of which some row was never read, in file order."""
+        with self._lock:
+            return [
+                name
+                for name, info in self.tensors.items()
+                if info.rows and self._covered.get(name) != [(0, info.rows)]
+            ]
+
+    def close(self) -> None:
+        """Close the files. Not while another thread reads."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _info(self, name: str) -> TensorInfo:
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise CheckpointError(
+                f"tensor {shown(name)} is missing in {shown(self.directory)}", hint=_MISMATCH
+            ) from None
+
+    def _checked_part(self, weight: Weight, part: Rows) -> TensorInfo:
+        info = self._info(part.tensor)
+        fits = info.shape and info.shape[1:] == weight.shape[1:]
+        if not fits or not 0 <= part.start <= part.stop <= info.rows:
+            raise CheckpointError(
+                f"tensor {shown(part.tensor)} has shape {list(info.shape)}, but weight {weight.name} "
+                f"{list(weight.shape)} takes its rows {part.start}:{part.stop}",
+                hint=_MISMATCH,
+            )
+        return info
+
+    def _fill(self, info: TensorInfo, start: int, stop: int, out: NDArray[Any]) -> None:
+        if not 0 <= start <= stop <= info.rows:
+            raise IndexError(f"rows {start}:{stop} of tensor {shown(info.name)}, which has {info.rows}")
+        if info.file not in self._descriptors:
+            raise ValueError(f"{info.file.name} is read after the checkpoint was closed")
+        if out.nbytes:
+            row_bytes = info.nbytes // info.rows
+            # As bytes, for ml_dtypes types have no buffer format.
+            view = out.reshape(-1).view(np.uint8).data
+            read_into(self._descriptors[info.file], view, info.offset + start * row_bytes, info.file)
+        with self._lock:
+            self._rows_read[info.name] += stop - start
+            self._covered[info.name] = _covering(self._covered.get(info.name, []), start, stop)
+
+
+_MISMATCH = "config.json and the weights do not belong together; fetch the whole checkpoint again"
+
+
+def _covering(ranges: list[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
+    """Sorted disjoint `ranges` with [start, stop) added; neighbours are joined."""
+    if start == stop:
+        return ranges
+    apart = []
+    for first, last in ranges:
+        if last < start or first > stop:
+            apart.append((first, last))
+        else:
+            start, stop = min(start, first), max(stop, last)
+    return sorted([*apart, (start, stop)])
+
+
+def _add(tensors: dict[str, TensorInfo], tensor: TensorInfo) -> None:
+    twin = tensors.setdefault(tensor.name, tensor)
+    if twin is not tensor:
+        raise CheckpointError(
+            f"tensor {shown(tensor.name)} stands in both {twin.file.name} and {tensor.file.name}",
+            hint=DAMAGED,
+        )
+
+
+def _check_index(tensors: Mapping[str, TensorInfo], index: Mapping[str, str] | None) -> None:
+    if not tensors:
+        raise CheckpointError("the checkpoint's safetensors hold no tensor", hint=DAMAGED)
+    if index is None:
+        return
+    for name, shard in index.items():
+        if name not in tensors:
+            raise CheckpointError(f"{INDEX}: tensor {shown(name)} is not in {shard}", hint=DAMAGED)
+        if tensors[name].file.name != shard:
+            raise CheckpointError(
+                f"{INDEX}: tensor {shown(name)} is in {tensors[name].file.name}, not in {shard}", hint=DAMAGED
+            )
+    for name, tensor in tensors.items():
+        if name not in index:
+            raise CheckpointError(f"{tensor.file.name}: tensor {shown(name)} is not in {INDEX}", hint=DAMAGED)
