@@ -1,0 +1,36 @@
+"""Shared fixtures: tiny random checkpoints of every supported shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.random_checkpoint import SHAPES, TOKENIZERS, write_checkpoint
+
+_WRITER_OPTIONS = {"seed", "dtype", "shards", "tokenizer"}
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`tiny(name, **overrides)`: directory of a random checkpoint, made once a session. Do not change it.
+
+    Overrides are config keys, or `write_checkpoint`'s own seed, dtype, shards and tokenizer.
+    """
+    made: dict[str, Path] = {}
+
+    def make(name: str, **overrides: Any) -> Path:
+        key = json.dumps([name, overrides], sort_keys=True)
+        if key not in made:
+            options: dict[str, Any] = {"tokenizer": TOKENIZERS[name]}
+            options |= {k: v for k, v in overrides.items() if k in _WRITER_OPTIONS}
+            config = SHAPES[name] | {k: v for k, v in overrides.items() if k not in _WRITER_OPTIONS}
+            directory = tmp_path_factory.mktemp(name)
+            write_checkpoint(directory, config, **options)
+            made[key] = directory
+        return made[key]
+
+    return make
