@@ -1,0 +1,79 @@
+"""manifest.json and the files that a whole bundle shares."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.decoder import Decoder
+from edge.bundle import FORMAT, list_files
+
+if TYPE_CHECKING:
+    from edge.convert import Plan
+
+SHARED_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "LICENSE",
+    "NOTICE",
+)
+# Only what decides the bytes of a bundle.
+TOOLS = ("edge", "numpy", "onnx", "gguf")
+
+
+def copy_shared_files(checkpoint: Path, bundle: Path) -> None:
+    """Tokenizer, chat template and licence texts, as they are, to the bundle's root."""
+    for name in SHARED_FILES:
+        if (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, bundle / name)
+
+
+def build_manifest(
+    planned: Plan,
+    decoder: Decoder,
+    directory: Path,
+    proof: dict[str, Any] | None,
+    digest: Callable[[Path], str],
+) -> dict[str, Any]:
+    """The manifest of a finished staging directory (format: see edge.bundle)."""
+    verdict = "unproven: --no-proof" if proof is None else "passed" if proof["passed"] else "unproven: failed"
+    files = {}
+    for name in list_files(directory):
+        file = directory / name
+        files[name] = {"size": file.stat().st_size, "sha256": digest(file)}
+    source = planned.source
+    return {
+        "format": FORMAT,
+        "name": source.name,
+        "source": {
+            "pin": source.source,
+            "licence": source.licence,
+            "files": {f.path: {"size": f.size, "sha256": f.sha256} for f in source.files},
+        },
+        "model": {
+            "architecture": decoder.architecture,
+            "model_type": decoder.model_type,
+            "parameters": decoder.parameters,
+            "layers": len(decoder.layers),
+            "hidden_size": decoder.hidden_size,
+            "vocab_size": decoder.vocab_size,
+            "tied_embeddings": decoder.tied,
+        },
+        "tools": {name: _version(name) for name in TOOLS},
+        "variants": [{**v.to_data(), "recipe": v.recipe.to_data()} for v in planned.variants],
+        "proof": verdict,
+        "files": files,
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
