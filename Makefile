@@ -1,0 +1,52 @@
+# make demo      install, convert the embedded default for a phone and for this computer, ask each a question
+# make test      the test suite (under 15 minutes on two cores)
+# make test-slow the proofs that take minutes (full-size memory, 50 kills)
+# make lint      ruff and mypy
+# make bench     side by side with the incumbents
+PYTHON ?= python3
+# The CPU build is all that is needed. Where PyPI gives the CUDA build, this takes the small one:
+#   make test TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+# llama-cpp-python is source only. These leave out what edge never loads (multimodal, tools, server): the build
+# takes about half of its default time.
+LLAMA := CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF" \
+	SKBUILD_BUILD_TARGETS="llama;ggml;ggml-base;ggml-cpu;llama-common"
+QUESTION := What is the capital of France?
+
+.PHONY: demo test test-slow lint bench clean
+
+demo: .venv/.demo
+	$(BIN)/edge convert smollm2-135m-instruct --target android
+	$(BIN)/edge convert smollm2-135m-instruct --target cpu
+	$(BIN)/edge chat "$(QUESTION)" -m bundles/smollm2-135m-instruct-android
+	$(BIN)/edge chat "$(QUESTION)" -m bundles/smollm2-135m-instruct-cpu
+
+test: .venv/.dev
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.dev
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/.dev
+	$(BIN)/python -m benchmarks.convert
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml
+	@echo "Installing edge; compiling llama.cpp takes about 5 minutes on two cores, once."
+	$(LLAMA) $(BIN)/python -m pip install --quiet -e ".[gguf]"
+	touch $@
+
+.venv/.dev: .venv/.demo
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet -e ".[gguf,dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build bundles *.egg-info
