@@ -1,0 +1,63 @@
+"""Engines: `open_runtime` picks the one that runs a path. Chat, proof and benchmarks know only the protocol.
+
+An engine from outside is an entry point of group `edge.runtimes` that loads to a module (or any object) with
+`accepts(path) -> bool` and `load(path, *, context_length, threads, exact) -> Runtime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol, cast
+
+from converters.errors import UnsupportedError
+from edge.runtimes.protocol import Dialect, Runtime
+
+__all__ = ["Dialect", "Engine", "Runtime", "accepts", "open_runtime"]
+
+_BUILT_IN = ("edge.runtimes.genai", "edge.runtimes.llamacpp")
+
+
+class Engine(Protocol):
+    """What an engine module offers; both are cheap to import, the engine itself loads in `load`."""
+
+    def accepts(self, path: Path) -> bool:
+        """Whether `path` looks like an artifact of this engine. Reads at most a few bytes."""
+
+    def load(
+        self, path: Path, *, context_length: int | None, threads: int | None, exact: bool
+    ) -> Runtime: ...
+
+
+def _engines() -> Iterator[Engine]:
+    for name in _BUILT_IN:
+        yield cast(Engine, import_module(name))
+    for entry in entry_points(group="edge.runtimes"):
+        yield cast(Engine, entry.load())
+
+
+def accepts(path: Path) -> bool:
+    """Whether some engine knows this kind of artifact (installed or not)."""
+    return any(engine.accepts(path) for engine in _engines())
+
+
+def open_runtime(
+    path: Path, *, context_length: int | None = None, threads: int | None = None, exact: bool = False
+) -> Runtime:
+    """Load a variant: a folder with genai_config.json, or a .gguf file.
+
+    context_length: None takes the artifact's own. threads: None takes the engine's default.
+    exact: a float32 KV cache where the engine's default is less, for proofs.
+    Raises UnsupportedError (no engine for it, or the engine refuses the file).
+    """
+    for engine in _engines():
+        if engine.accepts(path):
+            return engine.load(path, context_length=context_length, threads=threads, exact=exact)
+    if not path.exists():
+        raise UnsupportedError(f"{path} does not exist", hint="edge chat --help")
+    raise UnsupportedError(
+        f"{path}: no engine runs this (neither a folder with genai_config.json nor a .gguf file)",
+        hint=f"edge inspect {path}",
+    )

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """How an artifact's own files say that it wants to be talked to.
+
+    template: Jinja source of the chat template, None when the artifact has none.
+    prefix: ids that every prompt starts with (BOS where asked for), unless it already does.
+    stop_ids: every token that ends an answer. special_texts: texts that `encode(special=True)` parses.
+    """
+
+    template: str | None
+    bos_token: str
+    eos_token: str
+    prefix: tuple[int, ...]
+    stop_ids: frozenset[int]
+    special_texts: tuple[str, ...]
+
+
 class Runtime(Protocol):
     """One loaded model with one sequence in its KV cache.
 
-    The cache holds `position` tokens. A LongRoPE model whose factors switch at `original_context` gives, at any
-    total length, what a fresh prefill of that length gives: the engine file takes care of it.
+    The cache holds `position` tokens. A LongRoPE model whose factors switch at `original_context` gives, at
+    any total length, what a fresh prefill of that length gives: the engine file takes care of it.
     """
 
     name: str
@@ -41,5 +59,8 @@ class Runtime(Protocol):
 
     def token_bytes(self, token: int) -> bytes:
         """The raw bytes a token stands for (may be a part of a UTF-8 character); b"" for special tokens."""
+
+    def dialect(self) -> Dialect:
+        """Template, start and stop tokens, read from the artifact itself."""
 
     def close(self) -> None: ...

@@ -1,0 +1,154 @@
+"""onnxruntime-genai: runs a folder with genai_config.json.
+
+We append tokens and read logits ourselves, so genai's own treatment of LongRoPE (inside its token generator)
+never runs; `append` does it here. A cache made with short factors is wrong once the total length passes
+the original context (measured on a random model: logits off by 3), and the other way round.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.errors import MachineError, UnsupportedError
+from edge.runtimes.longrope import switch_length
+from edge.runtimes.protocol import Dialect
+from edge.runtimes.tokenizer import FolderTokenizer, read_json, token_ids
+
+_LOGITS_BYTES = 128 << 20
+"""genai keeps float32 logits of every position of one append: prompts go in chunks of about this much."""
+_MAX_CHUNK = 512
+
+
+def accepts(path: Path) -> bool:
+    return (path / "genai_config.json").is_file()
+
+
+def load(path: Path, *, context_length: int | None, threads: int | None, exact: bool) -> GenaiRuntime:
+    """`exact` changes nothing: the KV cache has the type that the graph says (float32 on the CPU)."""
+    del exact
+    config = read_json(path / "genai_config.json")
+    try:
+        model = config["model"]
+        own = min(int(config["search"]["max_length"]), int(model["context_length"]))
+        file = path / model["decoder"]["filename"]
+        vocab_size = int(model["vocab_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnsupportedError(
+            f"{path / 'genai_config.json'}: {error!r} is missing or no number", hint=f"edge inspect {path}"
+        ) from None
+    limit = int(model["context_length"])
+    if context_length is not None and not 0 < context_length <= limit:
+        raise UnsupportedError(
+            f"a context of {context_length} tokens is asked for; {path.name} allows 1 to {limit}",
+            hint=f"--context {limit}",
+        )
+    stop_ids = token_ids(model.get("eos_token_id"))
+    return GenaiRuntime(path, context_length or own, vocab_size, switch_length(file), stop_ids, threads)
+
+
+class GenaiRuntime:
+    """See `Runtime`."""
+
+    def __init__(
+        self,
+        path: Path,
+        context_length: int,
+        vocab_size: int,
+        switch: int | None,
+        stop_ids: set[int],
+        threads: int | None,
+    ) -> None:
+        import onnxruntime_genai as og
+
+        self.name = f"onnxruntime-genai {og.__version__}"
+        self.context_length = context_length
+        self.vocab_size = vocab_size
+        self._stop_ids = frozenset(stop_ids)
+        self._tokenizer = FolderTokenizer(path)
+        self._switch = switch
+        self._chunk = max(16, min(_MAX_CHUNK, _LOGITS_BYTES // (4 * vocab_size)))
+        self._ids: list[int] = []
+        self._long = False
+        try:
+            config = og.Config(str(path))
+            if threads is not None:
+                options = {"intra_op_num_threads": threads}
+                config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+            self._model: Any = og.Model(config)
+            parameters = og.GeneratorParams(self._model)
+            parameters.set_search_options(max_length=context_length, do_sample=False, batch_size=1)
+            self._generator: Any = og.Generator(self._model, parameters)
+        except RuntimeError as error:
+            cause = str(error).splitlines()[0]
+            raise UnsupportedError(
+                f"{path}: {self.name} cannot load it: {cause}", hint=f"edge inspect {path}"
+            ) from None
+
+    @property
+    def position(self) -> int:
+        return len(self._ids)
+
+    def append(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        for _ in self._run(ids):
+            pass
+        last: NDArray[np.float32] = np.asarray(self._generator.get_logits(), dtype=np.float32).reshape(-1)
+        return last
+
+    def teacher_forced(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        self.rewind(0)
+        logits = np.empty((len(ids), self.vocab_size), np.float32)
+        for start, stop in self._run(ids):
+            logits[start:stop] = self._generator.get_output("logits")[0]
+        return logits
+
+    def _run(self, new: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Feed `new` in chunks; yields the [start, stop) positions of each chunk after it ran."""
+        total = len(self._ids) + len(new)
+        if not new or total > self.context_length:
+            raise UnsupportedError(
+                f"{len(self._ids)} + {len(new)} tokens do not fit a context of {self.context_length}",
+                hint="--context N with a larger N, or a shorter prompt",
+            )
+        long = self._switch is not None and total > self._switch
+        ids = [*self._ids, *new]
+        start = len(self._ids)
+        if long != self._long or start == 0:
+            start = 0
+            self._long = long
+        self._ids = []  # what an interrupt leaves: nothing that counts as cached
+        try:
+            if self._generator.token_count() != start:
+                self._generator.rewind_to(start)
+            while start < total:
+                # The graph picks its factors by the length so far: the first chunk must be past the switch.
+                least = self._switch + 1 if long and start == 0 and self._switch is not None else self._chunk
+                stop = min(total, start + max(self._chunk, least))
+                self._generator.append_tokens(np.asarray(ids[start:stop], np.int32).reshape(1, -1))
+                self._ids = ids[:stop]
+                yield start, stop
+                start = stop
+        except RuntimeError as error:
+            raise MachineError(f"{self.name}: {error}", hint="edge doctor") from None
+
+    def rewind(self, position: int) -> None:
+        if not 0 <= position <= len(self._ids):
+            raise ValueError(f"rewind to {position} of {len(self._ids)}")
+        del self._ids[position:]
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        return self._tokenizer.encode(text, special=special)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._tokenizer.token_bytes(token)
+
+    def dialect(self) -> Dialect:
+        return self._tokenizer.dialect(self._stop_ids)
+
+    def close(self) -> None:
+        self._generator = self._model = None

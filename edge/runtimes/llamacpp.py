@@ -1,0 +1,239 @@
+"""llama.cpp through llama-cpp-python's low-level C API: runs a .gguf file.
+
+llama.cpp chooses LongRoPE factors once, when a context is made: long ones if its capacity (a multiple of 256)
+is over the original context, whatever the length of the sequence (llama-model.cpp, get_rope_factors). So a
+LongRoPE model gets a short context up to the original length, and beyond it a long one that is filled anew.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.errors import MachineError, UnsupportedError
+from edge.runtimes.protocol import Dialect
+from edge.runtimes.tokenizer import END_TEXTS
+
+_BATCH = 512
+_PAD = 256
+_F32 = 0
+"""GGML_TYPE_F32."""
+
+
+def accepts(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
+
+
+def load(path: Path, *, context_length: int | None, threads: int | None, exact: bool) -> LlamaCppRuntime:
+    try:
+        import llama_cpp
+    except ImportError:
+        raise UnsupportedError(
+            f"{path.name}: running a GGUF needs llama-cpp-python", hint="pip install 'edge[gguf]'"
+        ) from None
+    return LlamaCppRuntime(llama_cpp, path, context_length, threads, exact)
+
+
+def _silence(level: int, text: bytes, user: object) -> None: ...
+
+
+_log_callback: list[Any] = []
+"""Keeps the C callback alive as long as the library."""
+
+
+class LlamaCppRuntime:
+    """See `Runtime`."""
+
+    def __init__(
+        self, library: Any, path: Path, context_length: int | None, threads: int | None, exact: bool
+    ) -> None:
+        self._c = library
+        self.name = f"llama.cpp (llama-cpp-python {library.__version__})"
+        if not _log_callback:
+            _log_callback.append(library.llama_log_callback(_silence))
+            library.llama_log_set(_log_callback[0], ctypes.c_void_p(0))
+            library.llama_backend_init()
+        self._context: Any = None
+        self._batch: Any = None
+        self._model: Any = library.llama_model_load_from_file(
+            str(path).encode(), library.llama_model_default_params()
+        )
+        if not self._model:
+            raise UnsupportedError(f"{path}: {self.name} cannot load it", hint=f"edge inspect {path}")
+        self._vocab = library.llama_model_get_vocab(self._model)
+        self.vocab_size: int = library.llama_vocab_n_tokens(self._vocab)
+        trained: int = library.llama_model_n_ctx_train(self._model)
+        self.context_length = context_length or trained
+        if not 0 < self.context_length <= trained:
+            raise UnsupportedError(
+                f"a context of {context_length} tokens is asked for; {path.name} allows 1 to {trained}",
+                hint=f"--context {trained}",
+            )
+        self._switch = self._switch_length(path)
+        self._threads, self._exact = threads, exact
+        self._ids: list[int] = []
+        self._long: bool | None = None
+        self._batch = library.llama_batch_init(_BATCH, 0, 1)
+
+    def _switch_length(self, path: Path) -> int | None:
+        """Original context of a LongRoPE model, if this runtime's context goes beyond it."""
+        architecture = self._metadata("general.architecture")
+        value = self._metadata(f"{architecture}.rope.scaling.original_context_length")
+        kind = self._metadata(f"{architecture}.rope.scaling.type")
+        if value is None or kind not in (None, "longrope", "none") or int(value) >= self.context_length:
+            return None
+        if int(value) % _PAD:
+            raise UnsupportedError(
+                f"{path.name}: LongRoPE switches at {value}; llama.cpp switches at multiples of {_PAD} only",
+                hint=f"--context {int(value) // _PAD * _PAD or int(value)}",
+            )
+        return int(value)
+
+    def _metadata(self, key: str) -> str | None:
+        buffer = ctypes.create_string_buffer(1)
+        length = self._c.llama_model_meta_val_str(self._model, key.encode(), buffer, 1)
+        if length < 0:
+            return None
+        buffer = ctypes.create_string_buffer(length + 1)
+        self._c.llama_model_meta_val_str(self._model, key.encode(), buffer, length + 1)
+        return buffer.raw[:length].decode("utf-8", "replace")
+
+    def _open_context(self, long: bool) -> None:
+        c = self._c
+        if self._context is not None:
+            c.llama_free(self._context)
+            self._context = None
+        params = c.llama_context_default_params()
+        params.n_ctx = self._switch if self._switch is not None and not long else self.context_length
+        params.n_batch = params.n_ubatch = _BATCH
+        params.swa_full = True  # a windowed cache could not be rewound
+        params.no_perf = True
+        if self._exact:
+            params.type_k = params.type_v = _F32
+            params.flash_attn_type = 0
+        if self._threads is not None:
+            params.n_threads = params.n_threads_batch = self._threads
+        self._context = c.llama_init_from_model(self._model, params)
+        if not self._context:
+            self._context = None
+            raise MachineError(
+                f"{self.name}: no memory for a context of {params.n_ctx} tokens",
+                hint="--context N with a smaller N",
+            )
+        self._memory = c.llama_get_memory(self._context)
+        self._long = long
+
+    @property
+    def position(self) -> int:
+        return len(self._ids)
+
+    def append(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        count = 0
+        for start, stop in self._run(ids, every=False):
+            count = stop - start
+        last: NDArray[np.float32] = self._logits(count - 1, 1)[0]
+        return last
+
+    def teacher_forced(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        self.rewind(0)
+        logits = np.empty((len(ids), self.vocab_size), np.float32)
+        for start, stop in self._run(ids, every=True):
+            logits[start:stop] = self._logits(0, stop - start)
+        return logits
+
+    def _logits(self, first: int, count: int) -> NDArray[np.float32]:
+        pointer: Any = self._c.llama_get_logits_ith(self._context, first)
+        logits: NDArray[np.float32] = np.ctypeslib.as_array(pointer, (count, self.vocab_size)).copy()
+        return logits
+
+    def _run(self, new: Sequence[int], *, every: bool) -> Iterator[tuple[int, int]]:
+        """Decode `new` in batches; yields the [start, stop) positions of each batch after it ran."""
+        total = len(self._ids) + len(new)
+        if not new or total > self.context_length:
+            raise UnsupportedError(
+                f"{len(self._ids)} + {len(new)} tokens do not fit a context of {self.context_length}",
+                hint="--context N with a larger N, or a shorter prompt",
+            )
+        ids, start = [*self._ids, *new], len(self._ids)
+        long = self._switch is not None and total > self._switch
+        self._ids = []  # what an interrupt leaves: nothing that counts as cached
+        if long != self._long:
+            self._open_context(long)
+            start = 0
+        self._c.llama_memory_seq_rm(self._memory, 0, start, -1)
+        while start < total:
+            stop = min(total, start + _BATCH)
+            self._fill(ids, start, stop, every or stop == total, every)
+            code = self._c.llama_decode(self._context, self._batch)
+            if code != 0:
+                raise MachineError(f"{self.name}: llama_decode gave {code}", hint="edge doctor")
+            self._ids = ids[:stop]
+            yield start, stop
+            start = stop
+
+    def _fill(self, ids: list[int], start: int, stop: int, last: bool, every: bool) -> None:
+        batch = self._batch
+        batch.n_tokens = stop - start
+        for i in range(stop - start):
+            batch.token[i] = ids[start + i]
+            batch.pos[i] = start + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = 0
+            batch.logits[i] = every or (last and i == stop - start - 1)
+
+    def rewind(self, position: int) -> None:
+        if not 0 <= position <= len(self._ids):
+            raise ValueError(f"rewind to {position} of {len(self._ids)}")
+        del self._ids[position:]
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        data = text.encode()
+        capacity = len(data) + 8
+        tokens = (self._c.llama_token * capacity)()
+        count = self._c.llama_tokenize(self._vocab, data, len(data), tokens, capacity, False, special)
+        if count < 0:
+            raise MachineError(f"{self.name}: cannot tokenize {len(data)} bytes", hint="a shorter prompt")
+        return list(tokens[:count])
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._piece(token, special=False)
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(64)
+        length = self._c.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        if length < 0:
+            buffer = ctypes.create_string_buffer(-length)
+            length = self._c.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[: max(length, 0)]
+
+    def dialect(self) -> Dialect:
+        c, vocab = self._c, self._vocab
+        template = self._metadata("tokenizer.chat_template")
+        control = [i for i in range(self.vocab_size) if c.llama_vocab_is_control(vocab, i)]
+        texts = {i: self._piece(i, special=True).decode("utf-8", "replace") for i in control}
+        stops = {i for i in control if c.llama_vocab_is_eog(vocab, i)}
+        stops |= {i for i, text in texts.items() if template and text in END_TEXTS and text in template}
+        bos, eos = c.llama_vocab_bos(vocab), c.llama_vocab_eos(vocab)
+        stops |= {eos} if eos >= 0 else set()
+        prefix = (bos,) if bos >= 0 and c.llama_vocab_get_add_bos(vocab) else ()
+        special = tuple(sorted(t for t in texts.values() if t))
+        return Dialect(template, texts.get(bos, ""), texts.get(eos, ""), prefix, frozenset(stops), special)
+
+    def close(self) -> None:
+        if self._context is not None:
+            self._c.llama_free(self._context)
+            self._context = None
+        if self._batch is not None:
+            self._c.llama_batch_free(self._batch)
+            self._batch = None
+        if self._model:
+            self._c.llama_model_free(self._model)
+            self._model = None
