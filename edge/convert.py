@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 from converters import gguf, onnx
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
-from converters.errors import ProofError, UnsupportedError
+from converters.errors import MachineError, ProofError, UnsupportedError
 from converters.models import describe
 from converters.writer import ArtifactWriter
 from edge import streaming
@@ -181,7 +182,7 @@ def _variants(
     variants = []
     for (format_name, precision, asked), members in grouped.items():
         room = ROOMS[format_name]
-        recipe = _recipe(request.recipe, precision)
+        recipe = Recipe.load(request.recipe) if request.recipe else Recipe.preset(precision)
         room.check(decoder, recipe)
         limit, reason = room.context_limit(decoder)
         context = min(asked, limit)
@@ -203,20 +204,6 @@ def _variants(
             )
         )
     return variants
-
-
-def _recipe(file: Path | None, precision: str) -> Recipe:
-    if file is None:
-        return Recipe.preset(precision)
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UnsupportedError(f"cannot read recipe {file}: {error.strerror}", hint="check the path") from None
-    except ValueError as error:
-        raise UnsupportedError(
-            f"recipe {file} is not JSON: {error}", hint="take one from a bundle's manifest.json"
-        ) from None
-    return Recipe.from_data(data)
 
 
 def _notes(variants: Sequence[PlannedVariant], decoder: Decoder) -> list[str]:
@@ -271,10 +258,6 @@ def convert(planned: Plan, progress: Progress) -> Report:
 
 
 def _require_space(planned: Plan, directory: Path) -> None:
-    import shutil
-
-    from converters.errors import MachineError
-
     needed, free = sum(v.disk_bytes for v in planned.variants), shutil.disk_usage(directory).free
     if needed > free:
         raise MachineError(

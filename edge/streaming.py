@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError
+from converters.safetensors_header import DTYPES
 from converters.writer import ArtifactWriter
 from edge.progress import Progress
 from quant.recipe import Recipe
@@ -45,7 +46,7 @@ def chunks(decoder: Decoder, row_bytes: Mapping[str, int]) -> Iterator[Chunk]:
 
 def _row_bytes(checkpoint: Checkpoint, weight: Weight) -> int:
     columns = weight.shape[1] if weight.is_matrix else 1
-    return columns * {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}[checkpoint.weight_dtype(weight)]
+    return columns * DTYPES[checkpoint.weight_dtype(weight)].itemsize
 
 
 def run(
@@ -71,7 +72,7 @@ def run(
             return 0
         raw = checkpoint.weight_rows(chunk.weight, chunk.start, chunk.stop)
         for stream in streams:
-            encoded = stream.recipe.encode(chunk.weight, raw)
+            encoded = stream.recipe.encode(chunk.weight, raw, start=chunk.start)
             for writer in stream.writers:
                 writer.write(chunk.weight, chunk.start, encoded)
         progress.advance(raw.nbytes)
