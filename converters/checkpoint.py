@@ -7,8 +7,6 @@ where a file shrinks, a map kills the process but a short read is an error.
 from __future__ import annotations
 
 import os
-import threading
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -19,8 +17,7 @@ from numpy.typing import NDArray
 
 from converters.checkpoint_files import (
     CONFIG,
-    INDEX,
-    MAX_CONFIG_BYTES,
+    check_index,
     find_shards,
     list_directory,
     open_inside,
@@ -28,10 +25,13 @@ from converters.checkpoint_files import (
 )
 from converters.decoder import Rows, Weight
 from converters.errors import CheckpointError
+from converters.row_log import RowLog
 from converters.safetensors_header import DTYPES, DtypeName, TensorInfo, read_header, read_into
 from converters.strict_json import DAMAGED, shown
 
 __all__ = ["Checkpoint", "TensorInfo"]
+
+_MISMATCH = "config.json and the weights do not belong together; fetch the whole checkpoint again"
 
 
 class Checkpoint:
@@ -52,9 +52,7 @@ class Checkpoint:
         self.config = config
         self.tensors = MappingProxyType({tensor.name: tensor for tensor in tensors})
         self._descriptors = descriptors
-        self._lock = threading.Lock()
-        self._rows_read: Counter[str] = Counter()
-        self._covered: dict[str, list[tuple[int, int]]] = {}
+        self._log = RowLog()
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -64,7 +62,7 @@ class Checkpoint:
         file, and the tensor where one is at fault.
         """
         directory, present = list_directory(directory)
-        config = read_json(directory, CONFIG, MAX_CONFIG_BYTES)
+        config = read_json(directory, CONFIG)
         names, index = find_shards(directory, present)
         descriptors: dict[Path, int] = {}
         try:
@@ -74,7 +72,8 @@ class Checkpoint:
                 descriptors[file] = open_inside(directory, name)
                 for tensor in read_header(descriptors[file], file):
                     _add(tensors, tensor)
-            _check_index(tensors, index)
+            if index is not None:
+                check_index(tensors, index)
         except BaseException:
             for descriptor in descriptors.values():
                 os.close(descriptor)
@@ -84,12 +83,14 @@ class Checkpoint:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows [start, stop) of tensor `name` as stored: [stop - start, ...], bfloat16 as ml_dtypes.bfloat16.
 
-        A scalar is one row and comes as shape (). Raises CheckpointError for a tensor that is not there, and
-        IndexError for rows that are not.
+        A scalar is one row: shape (1,). Raises CheckpointError for a tensor that is not there, and IndexError
+        for rows that are not.
         """
         info = self._info(name)
         stop = info.rows if stop is None else stop
-        rows = np.empty((stop - start, *info.shape[1:]) if info.shape else (), DTYPES[info.dtype])
+        if not 0 <= start <= stop <= info.rows:
+            raise IndexError(f"rows {start}:{stop} of tensor {shown(name)}, which has {info.rows}")
+        rows = np.empty((stop - start, *info.shape[1:]), DTYPES[info.dtype])
         self._fill(info, start, stop, rows)
         return rows
 
@@ -133,17 +134,12 @@ class Checkpoint:
     @property
     def rows_read(self) -> Mapping[str, int]:
         """Rows read so far of each tensor; a row read twice counts twice. A snapshot."""
-        with self._lock:
-            return MappingProxyType({name: self._rows_read[name] for name in self.tensors})
+        counts = self._log.counts()
+        return MappingProxyType({name: counts.get(name, 0) for name in self.tensors})
 
     def unread(self) -> list[str]:
         """Tensors of which some row was never read, in file order."""
-        with self._lock:
-            return [
-                name
-                for name, info in self.tensors.items()
-                if info.rows and self._covered.get(name) != [(0, info.rows)]
-            ]
+        return [name for name, info in self.tensors.items() if not self._log.covers(name, info.rows)]
 
     def close(self) -> None:
         """Close the files. Not while another thread reads."""
@@ -178,8 +174,6 @@ class Checkpoint:
         return info
 
     def _fill(self, info: TensorInfo, start: int, stop: int, out: NDArray[Any]) -> None:
-        if not 0 <= start <= stop <= info.rows:
-            raise IndexError(f"rows {start}:{stop} of tensor {shown(info.name)}, which has {info.rows}")
         if info.file not in self._descriptors:
             raise ValueError(f"{info.file.name} is read after the checkpoint was closed")
         if out.nbytes:
@@ -187,25 +181,7 @@ class Checkpoint:
             # As bytes, for ml_dtypes types have no buffer format.
             view = out.reshape(-1).view(np.uint8).data
             read_into(self._descriptors[info.file], view, info.offset + start * row_bytes, info.file)
-        with self._lock:
-            self._rows_read[info.name] += stop - start
-            self._covered[info.name] = _covering(self._covered.get(info.name, []), start, stop)
-
-
-_MISMATCH = "config.json and the weights do not belong together; fetch the whole checkpoint again"
-
-
-def _covering(ranges: list[tuple[int, int]], start: int, stop: int) -> list[tuple[int, int]]:
-    """Sorted disjoint `ranges` with [start, stop) added; neighbours are joined."""
-    if start == stop:
-        return ranges
-    apart = []
-    for first, last in ranges:
-        if last < start or first > stop:
-            apart.append((first, last))
-        else:
-            start, stop = min(start, first), max(stop, last)
-    return sorted([*apart, (start, stop)])
+        self._log.add(info.name, start, stop)
 
 
 def _add(tensors: dict[str, TensorInfo], tensor: TensorInfo) -> None:
@@ -215,20 +191,3 @@ def _add(tensors: dict[str, TensorInfo], tensor: TensorInfo) -> None:
             f"tensor {shown(tensor.name)} stands in both {twin.file.name} and {tensor.file.name}",
             hint=DAMAGED,
         )
-
-
-def _check_index(tensors: Mapping[str, TensorInfo], index: Mapping[str, str] | None) -> None:
-    if not tensors:
-        raise CheckpointError("the checkpoint's safetensors hold no tensor", hint=DAMAGED)
-    if index is None:
-        return
-    for name, shard in index.items():
-        if name not in tensors:
-            raise CheckpointError(f"{INDEX}: tensor {shown(name)} is not in {shard}", hint=DAMAGED)
-        if tensors[name].file.name != shard:
-            raise CheckpointError(
-                f"{INDEX}: tensor {shown(name)} is in {tensors[name].file.name}, not in {shard}", hint=DAMAGED
-            )
-    for name, tensor in tensors.items():
-        if name not in index:
-            raise CheckpointError(f"{tensor.file.name}: tensor {shown(name)} is not in {INDEX}", hint=DAMAGED)

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from converters.errors import CheckpointError
-from converters.safetensors_header import read_into
-from converters.strict_json import DAMAGED, parse_object, shown
+from converters.safetensors_header import TensorInfo, read_into
+from converters.strict_json import DAMAGED, MAX_BYTES, parse_object, shown
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-MAX_CONFIG_BYTES = 10_000_000
-MAX_INDEX_BYTES = 100_000_000
 
-_SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
+_SHARD = re.compile(r"model-[0-9]+-of-[0-9]+\.safetensors")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _WHICH = "give the directory that holds config.json and the weights"
 _FETCH = "fetch the whole checkpoint again: edge pull NAME"
@@ -56,18 +54,18 @@ def open_inside(directory: Path, name: str) -> int:
     return descriptor
 
 
-def read_json(directory: Path, name: str, limit: int) -> dict[str, Any]:
-    """The JSON object in file `name`, which may be `limit` bytes long at most."""
+def read_json(directory: Path, name: str) -> dict[str, Any]:
+    """The JSON object in file `name` of `directory`. Raises CheckpointError, also for more than MAX_BYTES."""
     descriptor = open_inside(directory, name)
     try:
         size = os.fstat(descriptor).st_size
-        if size > limit:
-            raise CheckpointError(f"{name}: {size} bytes is over the limit of {limit}", hint=DAMAGED)
+        if size > MAX_BYTES:
+            raise CheckpointError(f"{name}: {size} bytes is over the limit of {MAX_BYTES}", hint=DAMAGED)
         raw = bytearray(size)
         read_into(descriptor, memoryview(raw), 0, directory / name)
     finally:
         os.close(descriptor)
-    return parse_object(bytes(raw), name)
+    return parse_object(raw, name)
 
 
 def list_directory(directory: Path) -> tuple[Path, list[str]]:
@@ -85,19 +83,19 @@ def find_shards(directory: Path, names: list[str]) -> tuple[list[str], dict[str,
     """The safetensors files to open, in order, and the index's tensor -> file map (None without index)."""
     shards = [name for name in names if _SHARD.fullmatch(name)]
     if INDEX in names:
-        if SINGLE in names:
-            raise CheckpointError(
-                f"{SINGLE} and {INDEX} both stand in {shown(directory)}",
-                hint="remove the one that is not the model",
-            )
         index = read_index(directory)
-        listed = sorted(set(index.values()))
-        _refuse_strays(shards, listed)
-        return listed, index
+        listed = set(index.values())
+        for name in names:
+            if (name == SINGLE or name in shards) and name not in listed:
+                raise CheckpointError(
+                    f"{name}: is in the directory but {INDEX} does not name it",
+                    hint="remove it if it is left over from another save; else fetch the checkpoint again",
+                )
+        return sorted(listed), index
     if SINGLE in names:
         if shards:
             raise CheckpointError(
-                f"{SINGLE} and {shards[0]} both stand in {shown(directory)}",
+                f"{SINGLE} and {shards[0]} both stand in {shown(directory)}, without {INDEX}",
                 hint="remove the one that is not the model",
             )
         return [SINGLE], None
@@ -115,7 +113,7 @@ def find_shards(directory: Path, names: list[str]) -> tuple[list[str], dict[str,
 
 def read_index(directory: Path) -> dict[str, str]:
     """Tensor name -> shard file name. Raises CheckpointError unless each is a plain safetensors file name."""
-    weight_map = read_json(directory, INDEX, MAX_INDEX_BYTES).get("weight_map")
+    weight_map = read_json(directory, INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{INDEX}: weight_map is missing, empty or not an object", hint=DAMAGED)
     for tensor, shard in weight_map.items():
@@ -128,16 +126,21 @@ def read_index(directory: Path) -> dict[str, str]:
     return weight_map
 
 
+def check_index(tensors: Mapping[str, TensorInfo], index: Mapping[str, str]) -> None:
+    """Raise CheckpointError unless the shards hold exactly the tensors that the index gives them."""
+    for name, shard in index.items():
+        if name not in tensors:
+            raise CheckpointError(f"{INDEX}: tensor {shown(name)} is not in {shard}", hint=DAMAGED)
+        if tensors[name].file.name != shard:
+            raise CheckpointError(
+                f"{INDEX}: tensor {shown(name)} is in {tensors[name].file.name}, not in {shard}", hint=DAMAGED
+            )
+    for name, tensor in tensors.items():
+        if name not in index:
+            raise CheckpointError(f"{tensor.file.name}: tensor {shown(name)} is not in {INDEX}", hint=DAMAGED)
+
+
 def _is_plain(name: str) -> bool:
     # Both flavours: Windows takes "..\\x" and "C:x" for paths, and an index must mean the same everywhere.
     bare = PurePosixPath(name).name == name and PureWindowsPath(name).name == name
     return bare and len(name) <= 255 and name.isprintable() and name.endswith(".safetensors")
-
-
-def _refuse_strays(present: Iterable[str], listed: list[str]) -> None:
-    for name in present:
-        if name not in listed:
-            raise CheckpointError(
-                f"{name}: is in the directory but {INDEX} does not name it",
-                hint="remove it if it is left over from another save; else fetch the checkpoint again",
-            )

@@ -1,7 +1,9 @@
 """The header of one safetensors file, checked in full before any tensor byte is read.
 
 Layout (github.com/huggingface/safetensors, README "Format"): uint64 little-endian header length n; n bytes
-of JSON that starts with "{"; then the data, which the tensors' [begin, end) offsets cover without gap or overlap.
+of JSON that starts with "{"; then the data, which the tensors' [begin, end) offsets cover without gap or
+overlap. The format allows headers of 100 MB (MAX_HEADER_SIZE in safetensors/src/tensor.rs); here the limit is
+MAX_BYTES, enough for 200 000 tensors, so that a hostile one cannot take the memory.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import ml_dtypes
 import numpy as np
 
 from converters.errors import CheckpointError
-from converters.strict_json import DAMAGED, parse_object, shown
+from converters.strict_json import DAMAGED, MAX_BYTES, parse_object, shown
 
 DtypeName = Literal["BF16", "F16", "F32", "F64"]
 
@@ -27,8 +29,6 @@ DTYPES: dict[DtypeName, np.dtype[np.generic]] = {
     "F64": np.dtype("<f8"),
 }
 
-MAX_HEADER_BYTES = 100_000_000
-"""The format's own limit (MAX_HEADER_SIZE in safetensors/src/tensor.rs)."""
 MAX_AXES = 8
 MAX_NAME = 1024
 
@@ -54,7 +54,7 @@ def read_header(descriptor: int, file: Path) -> list[TensorInfo]:
     """Every tensor of the safetensors file open as `descriptor`, in file order.
 
     Raises CheckpointError that names `file`, and the tensor where one is at fault. The length that the file
-    claims for its header is held against the file's size and the format's limit before it is allocated.
+    claims for its header is held against the file's size and the limit before it is allocated.
     """
     size = os.fstat(descriptor).st_size
     if size < 8:
@@ -62,24 +62,26 @@ def read_header(descriptor: int, file: Path) -> list[TensorInfo]:
     prefix = bytearray(8)
     read_into(descriptor, memoryview(prefix), 0, file)
     length = int.from_bytes(prefix, "little")
-    if length > MAX_HEADER_BYTES:
-        raise _bad(file, f"header length {length} is over the format's limit of {MAX_HEADER_BYTES}")
+    if length > MAX_BYTES:
+        raise _bad(file, f"header length {length} is over the limit of {MAX_BYTES}")
     if length > size - 8:
         raise _bad(file, f"header length {length} reaches beyond the file's {size} bytes")
     raw = bytearray(length)
     read_into(descriptor, memoryview(raw), 8, file)
     if not raw.startswith(b"{"):
         raise _bad(file, "header does not start with '{'")
-    header = parse_object(bytes(raw), file.name)
+    header = parse_object(raw, file.name)
     _check_metadata(header.pop("__metadata__", {}), file)
     tensors = [_tensor(name, entry, file, 8 + length) for name, entry in header.items()]
+    if not tensors:
+        raise _bad(file, "holds no tensor")
     tensors.sort(key=lambda t: (t.offset, t.offset + t.nbytes))
     _check_cover(tensors, file, 8 + length, size)
     return tensors
 
 
 def read_into(descriptor: int, view: memoryview, offset: int, file: Path) -> None:
-    """Fill `view`, of bytes, from byte `offset`. Raises CheckpointError when the file ends first or cannot be read."""
+    """Fill `view`, of bytes, from byte `offset`. CheckpointError if the file ends first or fails."""
     done = 0
     while done < len(view):
         try:
@@ -111,6 +113,9 @@ def _tensor(name: str, entry: Any, file: Path, base: int) -> TensorInfo:
         )
     if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _bad(file, f"tensor {shown(name)}: data_offsets {shown(offsets)} are not [begin, end]")
+    if math.prod(n for n in shape if n) >= 2**56:
+        # Also when another axis is 0 and no byte is taken: numpy refuses to make such an array.
+        raise _bad(file, f"tensor {shown(name)}: shape {shape} is absurd")
     begin, end = offsets
     expected = math.prod(shape) * DTYPES[dtype].itemsize
     if end - begin != expected:

@@ -1,7 +1,7 @@
 """JSON from strangers: one object, bounded before it is parsed, nothing in it silently dropped.
 
-Python's parser keeps the last of two equal keys, takes NaN, guesses UTF-16, and turns 100 MB of "[]," into
-gigabytes of lists. A file that came with a checkpoint gets none of that.
+Python's parser keeps the last of two equal keys, takes NaN, guesses UTF-16, and turns 25 MB of "[]," into
+half a gigabyte of lists. A file that came with a checkpoint gets none of that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 
 from converters.errors import CheckpointError
 
+MAX_BYTES = 25_000_000
+"""Longest JSON that is read. Parsing can take eight times as much: one emoji makes Python store every
+character of the text, and again of a string in it, in four bytes."""
 MAX_VALUES = 1_000_000
 """Most JSON values in one file. A tensor takes about eight, so a shard may hold some 100 000 tensors."""
 
@@ -19,12 +22,13 @@ DAMAGED = "the checkpoint is damaged: fetch it again (edge pull NAME) or re-save
 
 
 def shown(text: object) -> str:
-    """`text` quoted on one short line of ASCII: a hostile name cannot break the line or the terminal."""
-    quoted = json.dumps(str(text))
-    return quoted if len(quoted) <= 160 else quoted[:120] + '..."'
+    """`text` quoted on one short, printable line: a hostile name cannot break the line or the terminal."""
+    plain = str(text)
+    quoted = json.dumps(plain, ensure_ascii=not plain.isprintable())
+    return quoted if len(quoted) <= 240 else quoted[:200] + '..."'
 
 
-def parse_object(raw: bytes, file_name: str) -> dict[str, Any]:
+def parse_object(raw: bytearray, file_name: str) -> dict[str, Any]:
     """The JSON object in `raw`. Raises CheckpointError that names `file_name` for anything else."""
     values = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
     if values > MAX_VALUES:
@@ -45,9 +49,7 @@ def parse_object(raw: bytes, file_name: str) -> dict[str, Any]:
     except ValueError as error:
         raise CheckpointError(f"{file_name}: not valid JSON: {error}", hint=DAMAGED) from None
     if not isinstance(value, dict):
-        raise CheckpointError(
-            f"{file_name}: holds a JSON {type(value).__name__}, not an object", hint=DAMAGED
-        )
+        raise CheckpointError(f"{file_name}: not a JSON object", hint=DAMAGED)
     return value
 
 
