@@ -1,9 +1,9 @@
 """Write a random Phi-3 architecture checkpoint: `python -m benchmarks.random_checkpoint SHAPE DIR`.
 
-Values are normal with standard deviation 1 / sqrt(columns), norm gains uniform in 0.5..1.5, so that logits are
-lively and every error shows. Nothing is held whole: rows are written in chunks. A checkpoint of more than
-POOL values draws them from a pool of POOL values at random offsets: 7.7 GB then take as long as the disk does,
-and values repeat, which no conversion step can notice.
+Values are normal with standard deviation 1 / sqrt(columns), norm gains uniform in 0.5..1.5, so that logits
+are lively and every error shows. Nothing is held whole: rows are written in chunks. A checkpoint of more than
+POOL values draws them from a pool of POOL values at random offsets: 7.7 GB then take as long as the disk
+does, and values repeat, which no conversion step can notice.
 """
 
 from __future__ import annotations

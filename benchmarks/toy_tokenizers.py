@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,11 +26,12 @@ _PATTERNS = {
     "bpe-cl100k": rf"{_SUFFIX}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
-_TEXT = """A checkpoint is a stream of tensors. The converter reads each tensor once, makes it smaller, and writes
-it down; what it wrote is then asked the same questions as what it read, and the answers are compared.
+_TEXT = """A checkpoint is a stream of tensors. The converter reads each tensor once, makes it smaller, and
+writes it down; what it wrote is then asked the same questions as what it read, and the answers are compared.
 def scale(values, step=32):
     return [max(abs(v) for v in values[i : i + step]) for i in range(0, len(values), step)]
-The capital of France is Paris. Das Wetter ist schön; où est la gare? 東京は日本の首都です。 今天天气很好。 Привет, мир! 🙂🚀
+The capital of France is Paris. Das Wetter ist schön; où est la gare?
+東京は日本の首都です。 今天天气很好。 Привет, мир! 🙂🚀
 I don't know, you're right, it's 2048 or 4096 tokens, and that's where the rotary factors switch over.
 """
 MERGES = 120
@@ -117,7 +119,7 @@ def _learn(words: Counter[tuple[str, ...]]) -> list[tuple[str, str]]:
     for _ in range(MERGES):
         pairs: Counter[tuple[str, str]] = Counter()
         for word, count in words.items():
-            for pair in zip(word, word[1:], strict=False):
+            for pair in pairwise(word):
                 pairs[pair] += count
         left, right = max(pairs, key=lambda p: (pairs[p], p))
         merges.append((left, right))
