@@ -21,7 +21,13 @@ from benchmarks.measure import Cost, forget, measure, size
 from benchmarks.random_checkpoint import SHAPES, write_checkpoint
 
 TORCH = "torch==2.13.0"
-BUILDER = ["onnxruntime==1.32.0", "onnxruntime-genai==0.18.0", "transformers==5.23.0", "onnx==1.23.2", "onnx-ir==1.1.0"]
+BUILDER = [
+    "onnxruntime==1.32.0",
+    "onnxruntime-genai==0.18.0",
+    "transformers==5.23.0",
+    "onnx==1.23.2",
+    "onnx-ir==1.1.0",
+]
 LLAMA = "llama-cpp-python==0.3.36"
 CONVERTER = ["transformers==5.23.0", "gguf==0.19.0", "sentencepiece", "safetensors", "protobuf"]
 COPY = """
@@ -73,7 +79,18 @@ def run_edge(checkpoint: Path, work: Path) -> Cost:
     shutil.rmtree(out, ignore_errors=True)
     forget(checkpoint)
     edge = str(Path(sys.executable).with_name("edge"))
-    command = [edge, "convert", str(checkpoint), "--target", "android", "--target", "cpu", "--no-proof", "-o", str(out)]
+    command = [
+        edge,
+        "convert",
+        str(checkpoint),
+        "--target",
+        "android",
+        "--target",
+        "cpu",
+        "--no-proof",
+        "-o",
+        str(out),
+    ]
     return measure(command, log=work / "edge.log")
 
 
@@ -108,7 +125,9 @@ def run_copy(checkpoint: Path, work: Path) -> Cost:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path(".bench"), help="folder for environments and outputs")
+    parser.add_argument(
+        "--work", type=Path, default=Path(".bench"), help="folder for environments and outputs"
+    )
     parser.add_argument("--shape", default="1b", choices=sorted(SHAPES))
     parser.add_argument("--only-edge", action="store_true", help="edge and the file copy alone")
     args = parser.parse_args()
@@ -140,7 +159,10 @@ def main() -> None:
     convert, quantize = run_llama(checkpoint, work)
     row("llama.cpp convert: f16", convert)
     row("llama.cpp quantize: Q4_0", quantize)
-    row("llama.cpp convert + quantize", Cost(convert.seconds + quantize.seconds, max(convert.peak_bytes, quantize.peak_bytes)))
+    row(
+        "llama.cpp convert + quantize",
+        Cost(convert.seconds + quantize.seconds, max(convert.peak_bytes, quantize.peak_bytes)),
+    )
 
 
 if __name__ == "__main__":

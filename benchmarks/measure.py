@@ -50,4 +50,8 @@ def forget(directory: Path) -> None:
 
 def size(path: Path) -> int:
     """Bytes of a file, or of all files below a directory."""
-    return path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    return (
+        path.stat().st_size
+        if path.is_file()
+        else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    )

@@ -126,7 +126,9 @@ def check_stored(
             if error > worst:
                 worst, worst_name = error, weight.name
             if not error <= BLOCK_ERROR_LIMIT:
-                faults.append(f"{weight.name}: row {start + where} is stored with a relative error of {error:.3g}")
+                faults.append(
+                    f"{weight.name}: row {start + where} is stored with a relative error of {error:.3g}"
+                )
                 break
     faults += _rope_faults(decoder.rope, stored, context_length)
     return StoredReport(count, values, worst, worst_name, tuple(faults))
@@ -136,7 +138,13 @@ def _worst_block(source: NDArray[np.float32], found: NDArray[np.float32]) -> tup
     """Largest ||source - found|| / ||source|| over blocks of 32 columns (1 for vectors), and its row."""
     if source.shape != found.shape:
         return float("inf"), 0
-    width = BLOCK if source.ndim == 2 and source.shape[1] % BLOCK == 0 else 1 if source.ndim == 1 else source.shape[1]
+    width = (
+        BLOCK
+        if source.ndim == 2 and source.shape[1] % BLOCK == 0
+        else 1
+        if source.ndim == 1
+        else source.shape[1]
+    )
     a = source.reshape(len(source), -1, width)
     d = a - found.reshape(a.shape)
     norm = np.sqrt(np.einsum("rbc,rbc->rb", a, a))

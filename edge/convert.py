@@ -193,7 +193,9 @@ def _variants(
             PlannedVariant(
                 name=f"{format_name}-{precision}",
                 format=format_name,
-                relative_path=f"{format_name}-{precision}" if format_name == "onnx" else f"{name}-{precision}.gguf",
+                relative_path=f"{format_name}-{precision}"
+                if format_name == "onnx"
+                else f"{name}-{precision}.gguf",
                 targets=tuple(members),
                 precision=precision,
                 recipe=recipe,
@@ -210,7 +212,9 @@ def _notes(variants: Sequence[PlannedVariant], decoder: Decoder) -> list[str]:
     notes: list[str] = []
     for variant in variants:
         if variant.context_reason:
-            notes.append(f"{variant.name}: context is capped at {variant.context_length}: {variant.context_reason}")
+            notes.append(
+                f"{variant.name}: context is capped at {variant.context_length}: {variant.context_reason}"
+            )
         for target in variant.targets:
             if variant.device_bytes > target.memory_mb << 20:
                 notes.append(

@@ -72,7 +72,9 @@ def _as_edge_error(error: OSError, output: Path) -> BundleError | MachineError:
             f"cannot write to {output.parent}: {os.strerror(error.errno)}",
             hint="name a writable place with -o DIR",
         )
-    return MachineError(f"{error.filename or output}: {error.strerror}", hint="look at the disk, then run it again")
+    return MachineError(
+        f"{error.filename or output}: {error.strerror}", hint="look at the disk, then run it again"
+    )
 
 
 def _refuse_foreign(output: Path) -> None:
@@ -126,7 +128,7 @@ def _lock(lock: Path, output: Path) -> int:
             ) from None
         # The holder before us unlinks the file when it is done: a lock on an unlinked file protects nothing.
         try:
-            if os.stat(lock).st_ino == os.fstat(descriptor).st_ino:
+            if lock.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor
         except FileNotFoundError:
             pass

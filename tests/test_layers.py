@@ -11,7 +11,13 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = sorted(p for room in ("edge", "converters", "quant") for p in (ROOT / room).rglob("*.py"))
 # What a room may import of the project beside itself. The four shared modules are the bottom layer.
-BOTTOM = {"converters.checkpoint", "converters.decoder", "converters.errors", "converters.writer", "quant.blocks"}
+BOTTOM = {
+    "converters.checkpoint",
+    "converters.decoder",
+    "converters.errors",
+    "converters.writer",
+    "quant.blocks",
+}
 GUESTS = {"torch", "transformers", "accelerate", "peft"}
 GUEST_ROOMS = ("quant/distill", "quant/prune", "quant/lowrank", "quant/adapters")
 
@@ -40,12 +46,19 @@ def test_imports_point_down(file: Path) -> None:
         if here != "edge/cli":
             assert not name.startswith("edge.cli"), f"{file}: only the CLI knows the CLI; return data instead"
         if here in ("converters", "quant"):
-            assert top != "edge", f"{file}: nothing downstream is imported upstream; move {name} down, or pass it in"
+            assert top != "edge", (
+                f"{file}: nothing downstream is imported upstream; move {name} down, or pass it in"
+            )
         if {here, top} == {"converters", "quant"}:
-            allowed = any(name == m or name.startswith(m + ".") for m in BOTTOM) or name in ("converters", "quant")
+            allowed = any(name == m or name.startswith(m + ".") for m in BOTTOM) or name in (
+                "converters",
+                "quant",
+            )
             assert allowed, f"{file}: {here} and {top} meet only in {sorted(BOTTOM)}, not in {name}"
         if not file.relative_to(ROOT).as_posix().startswith(GUEST_ROOMS):
-            assert top not in GUESTS, f"{file}: {top} is a guest of {GUEST_ROOMS}; convert and chat work without it"
+            assert top not in GUESTS, (
+                f"{file}: {top} is a guest of {GUEST_ROOMS}; convert and chat work without it"
+            )
 
 
 def test_nothing_reads_checkpoints_through_a_memory_map_or_pickle() -> None:

@@ -95,7 +95,9 @@ def _target(name: str, table: Mapping[str, Any], file: Path) -> Target:
         fields = {key: value for key, value in table.items() if key != "limits"}
         target = Target(name=name, runtime=RUNTIMES[fields["format"]], limits=limits, **fields)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UnsupportedError(f"target '{name}' in {file} is incomplete or wrong: {error}", hint=hint) from None
+        raise UnsupportedError(
+            f"target '{name}' in {file} is incomplete or wrong: {error}", hint=hint
+        ) from None
     if target.precision not in limits:
         raise UnsupportedError(f"target '{name}' in {file} has no limits for {target.precision}", hint=hint)
     return target
