@@ -1,0 +1,162 @@
+"""The decoder as an ONNX graph for the CPU: 16-odd nodes a layer, float32 activations.
+
+Inputs `input_ids` and `attention_mask` (int64 [batch, tokens], [batch, total]) and the KV cache
+`past_key_values.N.key/value` (float32 [batch, kv_heads, past, head size]); outputs `logits`
+(float32 [batch, tokens, vocabulary]) and `present.N.key/value`.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import TensorProto, helper
+
+from converters.decoder import Decoder, Layer, Weight
+from converters.onnx.attention import attend, cached_head_dim, shared
+from converters.onnx.graph import MICROSOFT, Graph
+from converters.onnx.layout import Layout
+from converters.onnx.tensors import Stored
+from quant.blocks import BLOCK
+
+ACCURACY_LEVEL = 4
+"""MatMulNBits rounds activations to int8 in blocks: more than twice the decode speed of the float kernels."""
+
+
+def build(
+    decoder: Decoder, layout: Layout, context_length: int, *, accuracy_level: int = ACCURACY_LEVEL
+) -> onnx.ModelProto:
+    """The graph file of a variant. `accuracy_level`: 0 multiplies by the dequantized weights in float32."""
+    return _Builder(decoder, layout, context_length, accuracy_level).build()
+
+
+class _Builder:
+    def __init__(self, decoder: Decoder, layout: Layout, context_length: int, accuracy_level: int) -> None:
+        self._decoder = decoder
+        self._context_length = context_length
+        self._accuracy_level = accuracy_level
+        self._graph = Graph(layout)
+        self._layout = layout
+        self._stored = {weight.name: stored for stored in layout.stored for weight in stored.weights}
+
+    def build(self) -> onnx.ModelProto:
+        decoder, graph = self._decoder, self._graph
+        common = shared(graph, decoder, self._layout, self._context_length)
+        residual, update = self._embed(), None
+        for i, layer in enumerate(decoder.layers):
+            normed, residual = self._norm(layer.input_norm, residual, update)
+            qkv = self._packed_qkv(i, layer, normed)
+            attended = attend(graph, i, qkv, decoder, common, self._context_length)
+            update = self._linear(layer.o, attended)
+            normed, residual = self._norm(layer.post_attention_norm, residual, update)
+            update = self._mlp(i, layer, normed)
+        normed, _ = self._norm(decoder.final_norm, residual, update)
+        self._linear(decoder.lm_head, normed, output="logits")
+        return graph.model(*self._signature())
+
+    def _embed(self) -> str:
+        """Rows of the embedding. Tied, block-quantized: the very bytes that the lm_head multiplies by."""
+        weight = self._decoder.embedding
+        stored, graph = self._stored[weight.name], self._graph
+        if stored.format is None:
+            table = graph.external(stored.tensors[0])
+            rows = graph.node("Gather", [table, "input_ids"], "embedded")
+            return self._float32(rows, stored)
+        codes, *others = stored.tensors
+        # GatherBlockQuantized wants two axes where MatMulNBits wants three: a second view, no Reshape, because
+        # onnxruntime folds a Reshape of an initializer into a copy.
+        table = graph.external(codes, name=f"{codes.name}.rows", dims=(codes.dims[0], codes.row_bytes))
+        return graph.node(
+            "GatherBlockQuantized",
+            [table, "input_ids", *(graph.external(tensor) for tensor in others)],
+            "embedded",
+            domain=MICROSOFT,
+            bits=stored.format.bits,
+            block_size=BLOCK,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+
+    def _norm(self, weight: Weight, residual: str, update: str | None) -> tuple[str, str]:
+        """(RMSNorm(residual + update), residual + update)."""
+        gain = self._graph.external(self._stored[weight.name].tensors[0])
+        normed, epsilon = f"{weight.name}.out", self._decoder.norm_eps
+        if update is None:
+            self._graph.node(
+                "SimplifiedLayerNormalization",
+                [residual, gain],
+                normed,
+                axis=-1,
+                epsilon=epsilon,
+                stash_type=1,
+            )
+            return normed, residual
+        total = f"{weight.name}.residual"
+        self._graph.node(
+            "SkipSimplifiedLayerNormalization",
+            [residual, update, gain],
+            [normed, "", "", total],
+            domain=MICROSOFT,
+            epsilon=epsilon,
+        )
+        return normed, total
+
+    def _packed_qkv(self, index: int, layer: Layer, x: str) -> str:
+        if self._stored[layer.q.name] is self._stored[layer.v.name]:
+            return self._linear(layer.q, x)
+        parts = [self._linear(weight, x) for weight in (layer.q, layer.k, layer.v)]
+        return self._graph.node("Concat", parts, f"layers.{index}.attention.qkv.out", axis=-1)
+
+    def _mlp(self, index: int, layer: Layer, x: str) -> str:
+        """SwiGLU (arXiv 2002.05202): down(silu(gate x) * up x)."""
+        graph, name = self._graph, f"layers.{index}.mlp"
+        gate, up = self._linear(layer.gate, x), self._linear(layer.up, x)
+        sigmoid = graph.node("Sigmoid", [gate], f"{name}.sigmoid")
+        silu = graph.node("Mul", [gate, sigmoid], f"{name}.silu")
+        return self._linear(layer.down, graph.node("Mul", [silu, up], f"{name}.product"))
+
+    def _linear(self, weight: Weight, x: str, *, output: str | None = None) -> str:
+        """x times the transpose of all that is stored together with `weight`."""
+        graph, stored = self._graph, self._stored[weight.name]
+        output = output or f"{stored.name}.out"
+        names = [graph.external(tensor) for tensor in stored.tensors]
+        if stored.format is None:
+            # transB in the operator: the checkpoint's [out, in] order fits as it is, and onnxruntime packs the
+            # weight once, where a Transpose node costs a second copy while loading.
+            values = self._float32(names[0], stored)
+            return graph.node("FusedMatMul", [x, values], output, domain=MICROSOFT, transB=1)
+        return graph.node(
+            "MatMulNBits",
+            [x, *names],
+            output,
+            domain=MICROSOFT,
+            K=stored.columns,
+            N=stored.rows,
+            bits=stored.format.bits,
+            block_size=BLOCK,
+            accuracy_level=self._accuracy_level,
+        )
+
+    def _float32(self, value: str, stored: Stored) -> str:
+        """Widen what is stored as f16 or bf16. Of a weight onnxruntime does this once, at load: the file stays
+        half as large, memory does not."""
+        if stored.storage == "f32":
+            return value
+        return self._graph.node("Cast", [value], f"{value}.float32", to=TensorProto.FLOAT)
+
+    def _signature(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+        attention, layers = self._decoder.attention, range(len(self._decoder.layers))
+
+        def info(name: str, kind: int, shape: list[str | int]) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(name, kind, shape)
+
+        def cache(prefix: str, length: str) -> list[onnx.ValueInfoProto]:
+            shape: list[str | int] = ["batch", attention.kv_heads, length, cached_head_dim(self._decoder)]
+            names = [f"{prefix}.{i}.{part}" for i in layers for part in ("key", "value")]
+            return [info(name, TensorProto.FLOAT, shape) for name in names]
+
+        inputs = [
+            info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
+            info("attention_mask", TensorProto.INT64, ["batch", "total"]),
+            *cache("past_key_values", "past"),
+        ]
+        logits: list[str | int] = ["batch", "tokens", self._decoder.vocab_size]
+        return inputs, [info("logits", TensorProto.FLOAT, logits), *cache("present", "present")]

@@ -1,0 +1,76 @@
+"""A small builder of ONNX graphs whose weights lie in `model.onnx.data`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from converters.onnx.layout import DATA_FILE, Layout
+from converters.onnx.tensors import Tensor
+
+MICROSOFT = "com.microsoft"
+OPSET, IR_VERSION = 21, 10
+"""Opset 21 is the first with everything used here; IR 10 is what belongs to it (ONNX, docs/Versioning.md)."""
+
+_ONNX_TYPES = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(ml_dtypes.bfloat16): TensorProto.BFLOAT16,
+    np.dtype(np.uint8): TensorProto.UINT8,
+}
+
+
+class Graph:
+    """Nodes in order of use; a value is known by its name."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, TensorProto] = {}
+
+    def node(
+        self, op: str, inputs: list[str], outputs: list[str] | str, *, domain: str = "", **attributes: Any
+    ) -> str:
+        """Add a node; returns the name of its first output."""
+        names = [outputs] if isinstance(outputs, str) else outputs
+        self._nodes.append(
+            helper.make_node(op, inputs, names, name=f"/{names[0]}", domain=domain, **attributes)
+        )
+        return names[0]
+
+    def constant(self, name: str, values: Any) -> str:
+        """A small int64 tensor inside the graph file."""
+        array: NDArray[np.int64] = np.asarray(values, np.int64)
+        self._initializers[name] = numpy_helper.from_array(array, name)
+        return name
+
+    def external(
+        self, tensor: Tensor, *, name: str | None = None, dims: tuple[int, ...] | None = None
+    ) -> str:
+        """A tensor of the data file; under another name and shape it is a second view of the same bytes."""
+        name = name or tensor.name
+        proto = TensorProto(
+            name=name,
+            data_type=_ONNX_TYPES[tensor.dtype],
+            dims=dims or tensor.dims,
+            data_location=TensorProto.EXTERNAL,
+        )
+        where = {
+            "location": DATA_FILE,
+            "offset": str(self._layout.offsets[tensor.name]),
+            "length": str(tensor.nbytes),
+        }
+        for key, value in where.items():
+            proto.external_data.add(key=key, value=value)
+        self._initializers[name] = proto
+        return name
+
+    def model(self, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+        graph = helper.make_graph(self._nodes, "decoder", inputs, outputs, list(self._initializers.values()))
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edge")

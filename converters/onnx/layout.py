@@ -1,0 +1,39 @@
+"""The plan of `model.onnx.data`: every offset is known before the first byte is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from converters.decoder import Decoder
+from converters.onnx.rotary import cache_tensors
+from converters.onnx.tensors import Stored, Tensor, stored_weights
+from quant.recipe import Recipe
+
+DATA_FILE = "model.onnx.data"
+ALIGNMENT = 4096
+"""A page, so that onnxruntime maps every tensor without a copy (ONNX, docs/ExternalData.md)."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`offsets`: first byte of each tensor by name. `nbytes`: size of the file."""
+
+    stored: tuple[Stored, ...]
+    tensors: Mapping[str, Tensor]
+    offsets: Mapping[str, int]
+    nbytes: int
+
+
+def plan(decoder: Decoder, recipe: Recipe, context_length: int) -> Layout:
+    """Lay out the rotary caches and then the weights in forward order."""
+    stored = stored_weights(decoder, recipe)
+    tensors = [*cache_tensors(decoder.rope, context_length), *(t for s in stored for t in s.tensors)]
+    offsets: dict[str, int] = {}
+    end = 0
+    for tensor in tensors:
+        if tensor.name in offsets:
+            raise ValueError(f"two tensors are called {tensor.name}")
+        offsets[tensor.name] = -(-end // ALIGNMENT) * ALIGNMENT
+        end = offsets[tensor.name] + tensor.nbytes
+    return Layout(stored, {tensor.name: tensor for tensor in tensors}, offsets, end)

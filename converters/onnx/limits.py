@@ -1,0 +1,54 @@
+"""What onnxruntime 1.32 and onnxruntime-genai 0.18 can run rightly."""
+
+from __future__ import annotations
+
+from converters.decoder import Decoder
+from converters.errors import UnsupportedError
+from quant.recipe import Recipe
+
+REREAD_AT = 4096
+"""Where onnxruntime-genai computes the cache anew when a LongRoPE model grows beyond it (generators.cpp)."""
+
+_FUSED_HEAD_MULTIPLE = 16
+_FUSED_ROTARY_MULTIPLE = 16
+
+
+def context_limit(decoder: Decoder) -> tuple[int, str | None]:
+    """The longest context that is right here, and why where that is less than the checkpoint claims."""
+    switch = decoder.rope.original_context
+    if decoder.rope.is_longrope and switch < decoder.context_length and switch != REREAD_AT:
+        return switch, (
+            f"LongRoPE factors switch at {switch} positions, and onnxruntime-genai computes the cache anew only "
+            f"at {REREAD_AT}"
+        )
+    return decoder.context_length, None
+
+
+def fused_rotary(decoder: Decoder) -> bool:
+    """Whether GroupQueryAttention can rotate: its CPU kernel refuses other head sizes and rotary widths."""
+    return (
+        decoder.attention.head_dim % _FUSED_HEAD_MULTIPLE == 0
+        and decoder.rope.dim % _FUSED_ROTARY_MULTIPLE == 0
+    )
+
+
+def check(decoder: Decoder, recipe: Recipe) -> None:
+    """Raise UnsupportedError, by name, for what no graph of this room would compute rightly."""
+    attention, rope = decoder.attention, decoder.rope
+    if attention.heads % attention.kv_heads:
+        raise UnsupportedError(
+            f"{attention.heads} attention heads are no multiple of {attention.kv_heads} key-value heads",
+            hint="check num_attention_heads and num_key_value_heads in config.json",
+        )
+    if rope.dim % 2 or not 0 < rope.dim <= attention.head_dim:
+        raise UnsupportedError(
+            f"rotary width {rope.dim} is odd or wider than a head ({attention.head_dim})",
+            hint="check partial_rotary_factor in config.json",
+        )
+    if not decoder.eos_token_ids:
+        raise UnsupportedError(
+            "no end-of-sequence token id: onnxruntime-genai would never stop",
+            hint="set eos_token_id in config.json or generation_config.json",
+        )
+    for weight in decoder.weights():
+        recipe.storage(weight)

@@ -1,0 +1,141 @@
+"""Which tensors of `model.onnx.data` hold which weight, and how a row chunk becomes their bytes.
+
+    storage               tensors, first axis the weight's rows
+    f32, f16, bf16        NAME                    the rows as they are, [rows, columns] or [n]
+    int4, int8            NAME.codes              uint8 [rows, blocks, 16 or 32], as MatMulNBits wants them
+                          NAME.scales             float32 [rows, blocks]
+    int4_asym             the same, and NAME.zeros  uint8 [rows, ceil(blocks / 2)]
+
+Scales are float32 because MatMulNBits wants them in the type of its activations; they hold float16 values.
+Query, key and value of a layer lie one under the other as `layers.N.attention.qkv` where one storage serves
+all three: GroupQueryAttention takes them packed, from one MatMul.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.decoder import Decoder, Layer, Weight
+from converters.writer import Encoded
+from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks, FormatName, from_matmulnbits, to_matmulnbits
+from quant.recipe import Recipe, Storage
+
+_FLOATS: dict[str, np.dtype[Any]] = {
+    "f32": np.dtype(np.float32),
+    "f16": np.dtype(np.float16),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Name, element type and shape of one tensor; rows are its first axis."""
+
+    name: str
+    dtype: np.dtype[Any]
+    dims: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.dims[1:]) * self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.dims[0] * self.row_bytes
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights of one storage, one under the other in the same tensors."""
+
+    name: str
+    storage: Storage
+    weights: tuple[Weight, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(weight.rows for weight in self.weights)
+
+    @property
+    def columns(self) -> int:
+        return self.weights[0].shape[1]
+
+    @property
+    def format(self) -> BlockFormat | None:
+        """The block format, or None for a float storage."""
+        return FORMATS.get(cast(FormatName, self.storage))
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        if self.format is None:
+            dims = (self.rows, *self.weights[0].shape[1:])
+            return (Tensor(self.name, _FLOATS[self.storage], dims),)
+        blocks = self.columns // BLOCK
+        codes = (self.rows, blocks, BLOCK * self.format.bits // 8)
+        tensors = [
+            Tensor(f"{self.name}.codes", np.dtype(np.uint8), codes),
+            Tensor(f"{self.name}.scales", np.dtype(np.float32), (self.rows, blocks)),
+        ]
+        if not self.format.symmetric:
+            zeros = (self.rows, -(-blocks // 2))
+            tensors.append(Tensor(f"{self.name}.zeros", np.dtype(np.uint8), zeros))
+        return tuple(tensors)
+
+    def first_row(self, weight: Weight) -> int:
+        """Where the rows of `weight` begin."""
+        index = self.weights.index(weight)
+        return sum(before.rows for before in self.weights[:index])
+
+    def pack(self, rows: Encoded) -> tuple[NDArray[np.generic], ...]:
+        """A row chunk as one contiguous array for each of `tensors`. ValueError when it is of another storage."""
+        if isinstance(rows, Blocks):
+            if rows.format != self.format:
+                raise ValueError(f"{self.name} is stored as {self.storage}, not {rows.format.name}")
+            codes, scales, zeros = to_matmulnbits(rows)
+            packed: list[NDArray[np.generic]] = [codes, scales.astype(np.float32)]
+            packed += [] if zeros is None else [zeros]
+        else:
+            packed = [rows]
+        for array, tensor in zip(packed, self.tensors, strict=True):
+            if array.dtype != tensor.dtype or array.shape[1:] != tensor.dims[1:]:
+                raise ValueError(f"{tensor.name}: {array.dtype} {array.shape} does not fit {tensor}")
+        return tuple(np.ascontiguousarray(array) for array in packed)
+
+    def unpack(self, arrays: Sequence[NDArray[Any]]) -> Encoded:
+        """Inverse of `pack`."""
+        if self.format is None:
+            return cast(NDArray[np.generic], arrays[0])
+        return from_matmulnbits(self.format, *arrays)
+
+
+def stored_weights(decoder: Decoder, recipe: Recipe) -> tuple[Stored, ...]:
+    """Everything that the variant stores, in forward order; a tied embedding once."""
+    stored = [_alone(decoder.embedding, recipe)]
+    for index, layer in enumerate(decoder.layers):
+        stored.append(_alone(layer.input_norm, recipe))
+        stored.extend(_attention_inputs(index, layer, recipe))
+        rest = (layer.o, layer.post_attention_norm, layer.gate, layer.up, layer.down)
+        stored.extend(_alone(weight, recipe) for weight in rest)
+    stored.append(_alone(decoder.final_norm, recipe))
+    if not decoder.tied:
+        stored.append(_alone(decoder.lm_head, recipe))
+    return tuple(stored)
+
+
+def _alone(weight: Weight, recipe: Recipe) -> Stored:
+    return Stored(weight.name, recipe.storage(weight), (weight,))
+
+
+def _attention_inputs(index: int, layer: Layer, recipe: Recipe) -> list[Stored]:
+    weights = (layer.q, layer.k, layer.v)
+    storages = {recipe.storage(weight) for weight in weights}
+    if len(storages) > 1:
+        return [_alone(weight, recipe) for weight in weights]
+    return [Stored(f"layers.{index}.attention.qkv", storages.pop(), weights)]
