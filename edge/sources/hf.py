@@ -1,0 +1,154 @@
+"""Models on a Hugging Face hub: `hf:owner/name@revision`, through huggingface_hub and its cache.
+
+HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN and a stored login mean what they mean to that library. The
+revision is always a full commit; files are taken by a list of names, so that nothing executable comes along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.errors import AccessError, SourceError
+from edge.lock import LockedFile, LockedModel
+from edge.progress import Progress
+from edge.sources import cache
+from edge.sources.spec import Hf
+
+WANTED = re.compile(
+    r"config\.json|generation_config\.json|[\w.-]+\.safetensors|[\w.-]+\.safetensors\.index\.json|"
+    r"tokenizer[\w.-]*\.(?:json|model)|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt|"
+    r"chat_template\.(?:json|jinja)|(?:LICEN[CS]E|NOTICE)[\w.-]*"
+)
+"""File names, at the top of the repository, that a checkpoint is made of."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the hub says about a revision. `sha256` is None for small files, whose hub hash is git's."""
+
+    spec: Hf
+    licence: str | None
+    files: dict[str, tuple[int, str | None]]
+
+
+def listing(spec: Hf) -> Listing:
+    """Pin the revision and list the checkpoint's files, without downloading any."""
+    from huggingface_hub import HfApi
+
+    with _told(spec):
+        info = HfApi().model_info(spec.repo, revision=spec.revision, files_metadata=True)
+    pinned = Hf(spec.repo, info.sha)
+    if not pinned.pinned:
+        raise SourceError(f"the hub names no commit for {spec}", hint="give the 40 digits of a commit after '@'")
+    files = {
+        s.rfilename: (s.size or 0, s.lfs.sha256 if s.lfs else None)
+        for s in info.siblings or []
+        if WANTED.fullmatch(s.rfilename)
+    }
+    if not any(name.endswith(".safetensors") for name in files):
+        raise SourceError(f"{pinned} has no safetensors file", hint="pickled weights are never loaded; convert them")
+    return Listing(pinned, _licence(info), files)
+
+
+def lock_files(found: Listing, progress: Progress) -> tuple[LockedFile, ...]:
+    """Hashes of large files as the hub pins them; small files are downloaded and hashed."""
+    files = []
+    for name, (size, sha256) in sorted(found.files.items()):
+        if sha256 is None:
+            path = _download(found.spec, name, size, progress)
+            sha256, size = cache.sha256_of(path), path.stat().st_size
+        files.append(LockedFile(name, size, sha256))
+    progress.done()
+    return tuple(files)
+
+
+def fetch(spec: Hf, model: LockedModel, progress: Progress) -> dict[str, Path]:
+    """Verified local files, in the hub's own cache, by their path in the repository."""
+    if not spec.pinned:
+        raise SourceError(f"{spec} pins no commit", hint=f"run `edge lock {model.name} {spec}`")
+    paths = {}
+    for file in model.files:
+        path = _download(spec, file.path, file.size, progress).resolve()
+        stamp = cache.place("stamps", f"{model.name}-{file.sha256[:16]}.json")
+        progress.stage(f"verify {file.path}", file.size)
+        actual = cache.is_intact(path, file, stamp, progress)
+        progress.done()
+        if actual:
+            # The hub's library would take it for good forever.
+            path.unlink()
+            raise cache.mismatch(
+                f"{spec}: {file.path}",
+                file.sha256,
+                actual,
+                hint=f"the copy is removed: `edge pull {model.name}` fetches it again",
+            )
+        paths[file.path] = path
+    return paths
+
+
+def _download(spec: Hf, name: str, size: int, progress: Progress) -> Path:
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.utils import tqdm
+
+    cached = try_to_load_from_cache(spec.repo, name, revision=spec.revision)
+    if isinstance(cached, str) and Path(cached).exists():
+        return Path(cached)
+
+    class Bar(tqdm):  # type: ignore[type-arg]  # not generic at run time
+        """huggingface_hub's bar, drawing nothing."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs | {"disable": True})
+            progress.advance(int(kwargs.get("initial") or 0))
+
+        def update(self, n: float | None = 1) -> bool | None:
+            progress.advance(int(n or 0))
+            return None
+
+    progress.stage(f"download {name}", size)
+    try:
+        with _told(spec, name):
+            return Path(hf_hub_download(spec.repo, name, revision=spec.revision, tqdm_class=Bar))
+    finally:
+        progress.done()
+
+
+@contextmanager
+def _told(spec: Hf, name: str = "") -> Iterator[None]:
+    """huggingface_hub's errors as ours."""
+    import httpx2
+    from huggingface_hub import errors
+
+    what = f"{spec}{': ' + name if name else ''}"
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        hint = f"accept the licence at the model's page, then `hf auth login` or set HF_TOKEN ({spec.repo})"
+        raise AccessError(f"{spec} is gated", hint=hint) from error
+    except (errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
+        if isinstance(error, errors.LocalEntryNotFoundError):
+            raise SourceError(f"cannot reach the hub for {what}", hint="check the network, HF_ENDPOINT and "
+                              "HF_HUB_OFFLINE") from error  # fmt: skip
+        raise SourceError(f"the hub has no {what}", hint="check the revision and the name") from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            # The hub answers 401 both for a private and for a missing repository.
+            hint = "check the name; for a private or gated model `hf auth login` or set HF_TOKEN"
+            raise AccessError(f"the hub refuses {what}: {status}", hint=hint) from error
+        raise SourceError(f"the hub answers {status} for {what}", hint="try again later") from error
+    except (httpx2.HTTPError, errors.OfflineModeIsEnabled) as error:
+        raise SourceError(f"cannot reach the hub for {what}: {error}", hint="check the network and HF_ENDPOINT") \
+            from error  # fmt: skip
+    except (errors.HFValidationError, OSError) as error:
+        raise SourceError(f"cannot fetch {what}: {error}", hint="check the name, and space in HF_HOME") from error
+
+
+def _licence(info: Any) -> str | None:
+    value = info.card_data.get("license") if info.card_data else None
+    return value if isinstance(value, str) else None
