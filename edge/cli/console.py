@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edge.progress import Progress, Silent
@@ -37,8 +37,13 @@ def say(text: str) -> None:
 
 def fail(cause: str, hint: str) -> None:
     """The two lines of an error. Line breaks inside are flattened: the form holds whatever a library said."""
-    say(f"{_label('error')}: {' '.join(cause.split())}")
-    say(f"{_label('hint')}: {' '.join(hint.split())}")
+    say(f"{_label('error')}: {clean(' '.join(cause.split()))}")
+    say(f"{_label('hint')}: {clean(' '.join(hint.split()))}")
+
+
+def clean(text: str) -> str:
+    """Text from a file, safe for a terminal: control characters are shown as escapes, not obeyed."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def size(n: float) -> str:
@@ -65,6 +70,24 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     cells = [list(header), *([str(c) for c in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def proof_lines(proof: Mapping[str, Any] | None) -> list[str]:
+    """What a proof.json says, one line a variant, and one for each failure."""
+    if proof is None:
+        return ["not proven"]
+    lines = []
+    for name, result in proof["variants"].items():
+        figures = [
+            f"{question} KL {result[question]['kl_mean']:.2g}, top-1 {result[question]['top1']:.1%}"
+            for question in ("fidelity", "quality")
+            if question in result
+        ]
+        verdict = "proven" if result["passed"] else "PROOF FAILED"
+        where = [f"in {result['runtime']}"] if "runtime" in result else []
+        lines.append(f"{name}: {'; '.join([' '.join([verdict, *where]), *figures])}")
+        lines += [f"  {failure}" for failure in result["failures"]]
+    return lines
 
 
 def stderr_is_terminal() -> bool:

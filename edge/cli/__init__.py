@@ -1,0 +1,176 @@
+"""The command `edge`: one module a command, imported when that command runs and not before.
+
+Errors have one form, two lines on stderr: `error: <cause>` and `hint: <what to try>`. Exit codes: 0 done,
+1 the person's to fix (bad usage too), 2 a bug or the machine, 3 the proof failed, 4 access refused,
+130 interrupted. `EDGE_DEBUG=1` adds the traceback.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
+
+from converters.errors import EdgeError
+from edge.cli import console
+
+# The line of each command in `edge --help`, so that the page needs none of their modules; a test holds it
+# equal to the first line of the command's docstring.
+COMMANDS = {
+    "convert": "Convert a checkpoint for one or more targets, with a proof.",
+    "chat": "Chat with a bundle, a GGUF file or an ONNX folder.",
+    "verify": "Check a bundle's files, and its numbers against a checkpoint.",
+    "inspect": "Show what is inside a checkpoint, GGUF, ONNX folder or bundle.",
+    "targets": "List the targets that `edge convert` knows.",
+    "lock": "Pin models in models.lock, or check that the pins hold.",
+    "pull": "Download models of models.lock and verify every byte.",
+    "doctor": "Check this machine: packages, engines, memory, disk, adb.",
+}
+EXIT_USAGE = 1
+EXIT_BUG = 2
+EXIT_INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """Lists stand-ins, and imports `edge.cli.<name>` when <name> is the command to run."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands.update({n: TyperCommand(name=n, help=line) for n, line in COMMANDS.items()})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        return name, stand_in and load(stand_in.name), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        # A reader that has seen enough (`| head`) is no error; typer would exit with 1.
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if not _reader_is_gone():
+                raise
+            return 0
+        return result
+
+
+def load(name: str | None) -> Any:
+    """The typer command `name`, from the function of that name in the module of that name."""
+    function = getattr(importlib.import_module(f"edge.cli.{name}"), str(name))
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name)(function)
+    return typer.main.get_command(alone)
+
+
+def _reader_is_gone() -> bool:
+    """Whether it is stdout that broke (a socket can too); if so, stop Python from flushing it at exit."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            console.write(f"edge {installed('edge')}")
+        except PackageNotFoundError:
+            console.write("edge (not installed, run from its source)")
+        raise typer.Exit
+
+
+# Plain help pages: they need no colour and no box, and spare every start the import of rich.
+app = typer.Typer(
+    cls=_Commands, rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]}
+)
+
+
+@app.callback(invoke_without_command=True)
+def _edge(
+    ctx: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Small language models on phones and desktops: convert, prove, chat.
+
+    Start with `edge convert smollm2-135m-instruct --target cpu`, then
+    `edge chat -m bundles/smollm2-135m-instruct-cpu`.
+    """
+    if ctx.invoked_subcommand is None:
+        console.write(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (`sys.argv` when None); returns the exit code. Errors are told on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file name that is no valid Unicode must not break the report about it.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="edge", standalone_mode=False)
+    except EdgeError as error:
+        return _told(error, error.cause, error.hint, error.exit_code)
+    except TyperException as error:
+        return _told(error, _usage(error), f"see `{_path(error)} --help`", EXIT_USAGE)
+    except typer.Abort as error:
+        return _told(
+            error, "the input ended", "answer the question, or give the answer as an option", EXIT_USAGE
+        )
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except MemoryError as error:
+        hint = "close other programs, or try `--threads 1`"
+        return _told(error, "out of memory", hint, EXIT_BUG)
+    except OSError as error:
+        return _told(error, _os_cause(error), _os_hint(error), EXIT_BUG)
+    except Exception as error:  # the outermost border: what arrives here is a bug, and is told as one
+        cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return _told(error, f"unexpected {cause}", "a bug; EDGE_DEBUG=1 shows where", EXIT_BUG)
+    if code == EXIT_INTERRUPTED:
+        console.say("interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _told(error: BaseException, cause: str, hint: str, code: int) -> int:
+    if os.environ.get("EDGE_DEBUG") == "1":
+        traceback.print_exception(error)
+    console.fail(cause, hint)
+    return code
+
+
+def _usage(error: TyperException) -> str:
+    text = error.format_message().strip().rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
+def _path(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    return context.command_path if context else "edge"
+
+
+def _os_cause(error: OSError) -> str:
+    names = ", ".join(str(n) for n in (error.filename, error.filename2) if n is not None)
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{names}: {what}" if names else what
+
+
+def _os_hint(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space on that disk, or name another place"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "check who may read and write there, or name another place"
+    return "check the disk and the path; EDGE_DEBUG=1 shows where it happened"

@@ -1,0 +1,139 @@
+"""`edge convert`: a checkpoint becomes a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from edge.cli import complete, console
+
+if TYPE_CHECKING:
+    from edge.convert import Plan, Report
+
+
+def convert(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Checkpoint directory, .gguf file, a name in models.lock, or hf:owner/name.",
+            autocompletion=complete.models,
+        ),
+    ],
+    target: Annotated[
+        list[str],
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="TARGET",
+            help="Target; repeat for several.",
+            autocompletion=complete.targets,
+        ),
+    ],
+    precision: Annotated[
+        Literal["int4", "int8", "f16", "bf16", "f32"] | None,
+        typer.Option(help="Weight precision instead of the target's own."),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Context length in tokens instead of the target's own."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Bundle directory. [default: bundles/NAME-TARGET]"
+        ),
+    ] = None,
+    no_proof: Annotated[bool, typer.Option("--no-proof", help="Publish without a proof.")] = False,
+    allow_unproven: Annotated[
+        bool,
+        typer.Option("--allow-unproven", help="Publish even when the proof fails; the manifest says so."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show sizes and memory; convert nothing.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads. [default: every core]")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON file that says how each weight is stored.")
+    ] = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Fail if `edge lock` would change the lock.")
+    ] = False,
+    frozen: Annotated[bool, typer.Option("--frozen", help="Take the lock as it is; ask no source.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
+) -> None:
+    """Convert a checkpoint for one or more targets, with a proof.
+
+    Every tensor is read once, whatever the number of targets. The proof compares the result, run in its own
+    engine, with the checkpoint; when it fails, nothing is published and the exit code is 3.
+    """
+    from edge.convert import ConvertRequest
+    from edge.convert import convert as run
+    from edge.convert import plan as make_plan
+
+    progress = console.open_progress(quiet=as_json)
+    request = ConvertRequest(
+        checkpoint=checkpoint,
+        targets=tuple(target),
+        precision=precision,
+        context=context,
+        output=output,
+        proof=not no_proof,
+        allow_unproven=allow_unproven,
+        threads=threads,
+        recipe=recipe,
+        locked=locked,
+        frozen=frozen,
+    )
+    try:
+        plan = make_plan(request, progress)
+        if dry_run:
+            progress.done()
+            console.write_json(plan.to_data()) if as_json else _write_plan(plan)
+            return
+        report = run(plan, progress)
+    finally:
+        progress.done()
+    console.write_json(report.to_data()) if as_json else _write_report(report)
+
+
+def _write_plan(plan: Plan) -> None:
+    console.write(
+        f"{plan.source.source}: {plan.decoder.architecture}, {plan.decoder.parameters / 1e6:.1f} M parameters, "
+        f"{console.size(plan.read_bytes)} to read"
+    )
+    rows = [
+        (
+            v.relative_path,
+            ", ".join(t.name for t in v.targets),
+            console.size(v.disk_bytes),
+            console.size(v.device_bytes),
+            str(v.context_length),
+        )
+        for v in plan.variants
+    ]
+    for line in console.table(("variant", "target", "size", "memory on device", "context"), rows):
+        console.write(line)
+    console.write(f"peak memory of the conversion: about {console.size(plan.memory_bytes)}")
+    console.write(f"would write {plan.output}")
+    for note in plan.notes:
+        console.write(f"note: {note}")
+
+
+def _write_report(report: Report) -> None:
+    for variant in report.variants:
+        console.say(
+            f"{variant['name']}: {console.size(variant['disk_bytes'])}, context {variant['context_length']}, "
+            f"for {', '.join(variant['targets'])}"
+        )
+    console.say(
+        f"read {console.size(report.read_bytes)} in {console.duration(report.seconds)} "
+        f"({report.to_data()['mb_per_second']:.0f} MB/s), peak memory {console.size(report.peak_memory_bytes)}"
+    )
+    for line in console.proof_lines(report.proof):
+        console.say(line)
+    console.write(str(report.output))
