@@ -4,9 +4,9 @@ Codes are chosen once (`quant.rtn`) and packed here to every format, so an ONNX 
 conversion hold the same codes and dequantize to the same floats, bit for bit:
 
     name        value          ONNX (com.microsoft)                     GGUF (ggml block)
-    int4        (c - 8) s      MatMulNBits bits=4, no zero points       Q4_0  f16 d = s, 16 bytes
-    int4_asym   (c - z) s      MatMulNBits bits=4, zero points          Q4_1  f16 d = s, f16 m = -z s, 16 bytes
-    int8        (c - 128) s    MatMulNBits bits=8, zero point 128       Q8_0  f16 d = s, 32 signed bytes
+    int4        (c - 8) s      MatMulNBits bits=4, no zero points       Q4_0  f16 s, 16 bytes
+    int4_asym   (c - z) s      MatMulNBits bits=4, zero points          Q4_1  f16 s, f16 m = -z s, 16 bytes
+    int8        (c - 128) s    MatMulNBits bits=8, zero point 128       Q8_0  f16 s, 32 signed bytes
 
 Every product above is exact in float32: 11 bits of scale times at most 8 bits of code.
 Two nibbles of a byte hold neighbours (2j, 2j + 1) in ONNX, and halves (j, j + 16) in GGUF; low nibble first.
@@ -40,7 +40,7 @@ class BlockFormat:
 INT4 = BlockFormat("int4", 4, True, "Q4_0", 18)
 INT4_ASYM = BlockFormat("int4_asym", 4, False, "Q4_1", 20)
 INT8 = BlockFormat("int8", 8, True, "Q8_0", 34)
-FORMATS: dict[FormatName, BlockFormat] = {f.name: f for f in (INT4, INT4_ASYM, INT8)}
+FORMATS: dict[str, BlockFormat] = {f.name: f for f in (INT4, INT4_ASYM, INT8)}
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def from_gguf(fmt: BlockFormat, data: NDArray[np.uint8]) -> Blocks:
     packed = data.reshape(rows, -1, fmt.gguf_bytes)
     scales = np.ascontiguousarray(packed[:, :, 0:2]).view("<f2")[:, :, 0].astype(np.float16)
     if fmt.bits == 8:
-        return Blocks(fmt, (packed[:, :, 2:] ^ 0x80).reshape(rows, -1), scales)
+        return Blocks(fmt, (packed[:, :, 2:] ^ np.uint8(0x80)).reshape(rows, -1), scales)
     nibbles = packed[:, :, fmt.gguf_bytes - BLOCK // 2 :]
     codes = np.concatenate([nibbles & 0x0F, nibbles >> 4], axis=2).reshape(rows, -1)
     if fmt.symmetric:
@@ -160,7 +160,7 @@ def _bytes(values: NDArray[np.float16]) -> NDArray[np.uint8]:
 
 
 def _pair(nibbles: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return nibbles[:, 0::2] | (nibbles[:, 1::2] << 4)
+    return nibbles[:, 0::2] | (nibbles[:, 1::2] << np.uint8(4))
 
 
 def _unpair(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:

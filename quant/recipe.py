@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import ml_dtypes
 import numpy as np
@@ -18,16 +18,18 @@ from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError, UnsupportedError
 from converters.writer import Encoded
 from quant import rtn
-from quant.blocks import BLOCK, FORMATS, Blocks, FormatName, dequantize
+from quant.blocks import BLOCK, FORMATS, Blocks, dequantize
 
-FloatName = Literal["f32", "f16", "bf16"]
 Storage = Literal["f32", "f16", "bf16", "int4", "int4_asym", "int8"]
 Method = Literal["rtn", "cast"]
 Precision = Literal["int4", "int8", "f16", "bf16", "f32"]
 
 FLOAT_BYTES: Mapping[str, int] = {"f32": 4, "f16": 2, "bf16": 2}
-F16_MAX = 65504.0
-
+_LARGEST = {
+    "f32": np.finfo(np.float32).max,
+    "f16": np.finfo(np.float16).max,
+    "bf16": ml_dtypes.finfo(ml_dtypes.bfloat16).max,
+}
 _HEADS = ("embedding", "lm_head")
 
 
@@ -93,8 +95,8 @@ class Recipe:
         storage = self.storage(weight)
         if storage in FORMATS:
             try:
-                return rtn.quantize(raw_rows, FORMATS[cast(FormatName, storage)])
-            except rtn.BadValue as bad:
+                return rtn.quantize(raw_rows, FORMATS[storage])
+            except rtn.BadValueError as bad:
                 raise _refuse(weight, storage, start + bad.row, bad.column, bad.value) from None
         return _cast(weight, storage, raw_rows, start)
 
@@ -109,7 +111,7 @@ class Recipe:
         storage = self.storage(weight)
         if storage in FLOAT_BYTES:
             return columns * FLOAT_BYTES[storage]
-        fmt = FORMATS[cast(FormatName, storage)]
+        fmt = FORMATS[storage]
         return columns // BLOCK * (BLOCK * fmt.bits // 8 + 2 + (not fmt.symmetric))
 
     def to_data(self) -> dict[str, Any]:
@@ -137,7 +139,8 @@ class Recipe:
             ) from None
         except ValueError as error:
             raise UnsupportedError(
-                f"recipe {path} is neither TOML nor JSON: {error}", hint="name it .toml or .json by its content"
+                f"recipe {path} is neither TOML nor JSON: {error}",
+                hint="name it .toml or .json by its content",
             ) from None
         return cls.from_data(data)
 
@@ -160,7 +163,7 @@ def _rule(index: int, data: object) -> Rule:
         raise _no_recipe(f"{where}: pattern must be a string that is not empty")
     if storage not in get_args(Storage):
         raise _no_recipe(f"{where}: storage is {storage!r}, not one of {', '.join(get_args(Storage))}")
-    expected = "rtn" if storage in FORMATS else "cast"
+    expected: Method = "rtn" if storage in FORMATS else "cast"
     if method != expected:
         raise _no_recipe(f"{where}: method is {method!r}, but {storage} takes {expected!r}")
     return Rule(pattern, storage, expected)
@@ -177,8 +180,7 @@ def _no_recipe(why: str) -> UnsupportedError:
 def _cast(weight: Weight, storage: str, raw: NDArray[np.generic], start: int) -> NDArray[np.generic]:
     with np.errstate(over="ignore"):
         wide = raw.astype(np.float32)
-    limit = F16_MAX if storage == "f16" else float(np.finfo(np.float32).max)
-    good = np.abs(wide) <= limit
+    good = np.abs(wide) <= _LARGEST[storage]
     if not good.all():
         row, *column = (int(i) for i in np.argwhere(~good)[0])
         value = float(wide[(row, *column)])

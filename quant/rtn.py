@@ -1,23 +1,55 @@
-"""Round to nearest: codes from the weights alone, with the scale found by squared-error search."""
+"""Round to nearest: codes from the weights alone, with scales found by squared-error search (quant.search)."""
 
 from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quant import search
-from quant.blocks import BLOCK, BlockFormat, Blocks
-from quant.search import BadValue
+from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks
+from quant.search import BadValueError
 
-__all__ = ["BadValue", "quantize"]
+KERNEL: Final = find_spec("quant._kernel") is not None
+"""Whether the kernel was compiled at install; without it the numpy path gives the same bits, slower."""
+if KERNEL:
+    from quant import _kernel
+
+__all__ = ["KERNEL", "BadValueError", "quantize"]
+
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
+_WIDEST = 16
 
 
 def quantize(rows: NDArray[np.generic], fmt: BlockFormat) -> Blocks:
     """Codes of a row chunk. Each block is chosen alone, so any chunking gives the same bits.
 
-    rows: [n, columns] float32, float16, float64 or ml_dtypes.bfloat16; columns a multiple of 32. Works in float32
-    (float64 is rounded to it first). BadValue when a weight is not finite, or too large for a float16 scale.
+    rows: [n, columns] float32, float16, float64 or ml_dtypes.bfloat16; columns a multiple of 32. Works in
+    float32 (float64 is rounded to it first) and without the GIL. BadValueError when a weight is not finite, or
+    too large for a float16 scale.
     """
     if rows.ndim != 2 or rows.shape[1] % BLOCK:
         raise ValueError(f"cannot cut shape {rows.shape} into blocks of {BLOCK} columns")
-    return search.quantize(rows, fmt)
+    if rows.dtype.name not in _DTYPES:
+        raise ValueError(f"rows are {rows.dtype}, not one of {', '.join(_DTYPES)}")
+    return _compiled(rows, fmt, _WIDEST) if KERNEL else search.quantize(rows, fmt)
+
+
+def _compiled(rows: NDArray[np.generic], fmt: BlockFormat, lanes: int) -> Blocks:
+    """With SIMD of at most `lanes` (4, 8 or 16) blocks."""
+    shape = (rows.shape[0], rows.shape[1] // BLOCK)
+    codes = np.empty(rows.shape, np.uint8)
+    scales = np.empty(shape, np.float16)
+    zeros = np.empty((0, 0) if fmt.symmetric else shape, np.uint8)
+    raw = np.ascontiguousarray(rows, rows.dtype.newbyteorder("=")).view(np.uint8)
+    name, dtype = list(FORMATS).index(fmt.name), _DTYPES.index(rows.dtype.name)
+    bad = _kernel.quantize(name, dtype, raw, codes, scales, zeros, lanes)
+    if bad >= 0:
+        row = bad // shape[1]
+        try:
+            search.check(rows[row : row + 1], fmt)
+        except BadValueError as error:
+            raise BadValueError(row, error.column, error.value) from None
+    return Blocks(fmt, codes, scales, None if fmt.symmetric else zeros)
