@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from converters.decoder import Decoder
 from converters.onnx.rotary import cache_tensors
-from converters.onnx.tensors import Stored, Tensor, stored_weights
-from quant.recipe import Recipe
+from converters.onnx.tensors import Storages, Stored, Tensor, stored_weights
 
 DATA_FILE = "model.onnx.data"
 ALIGNMENT = 4096
@@ -25,7 +24,7 @@ class Layout:
     nbytes: int
 
 
-def plan(decoder: Decoder, recipe: Recipe, context_length: int) -> Layout:
+def plan(decoder: Decoder, recipe: Storages, context_length: int) -> Layout:
     """Lay out the rotary caches and then the weights in forward order."""
     stored = stored_weights(decoder, recipe)
     tensors = [*cache_tensors(decoder.rope, context_length), *(t for s in stored for t in s.tensors)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
-from quant.recipe import Recipe
+from converters.onnx.tensors import Storages
 
 REREAD_AT = 4096
 """Where onnxruntime-genai computes the cache anew when a LongRoPE model grows beyond it (generators.cpp)."""
@@ -32,7 +32,7 @@ def fused_rotary(decoder: Decoder) -> bool:
     )
 
 
-def check(decoder: Decoder, recipe: Recipe) -> None:
+def check(decoder: Decoder, recipe: Storages) -> None:
     """Raise UnsupportedError, by name, for what no graph of this room would compute rightly."""
     attention, rope = decoder.attention, decoder.rope
     if attention.heads % attention.kv_heads:

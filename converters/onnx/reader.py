@@ -19,15 +19,14 @@ from converters.errors import BundleError
 from converters.onnx.genai_config import GRAPH_FILE
 from converters.onnx.layout import DATA_FILE
 from converters.onnx.rotary import COS, SIN
-from converters.onnx.tensors import Stored, Tensor, stored_weights
+from converters.onnx.tensors import Storages, Stored, Tensor, stored_weights
 from converters.writer import Encoded
-from quant.recipe import Recipe
 
 
 class OnnxReader:
     """An open variant that `open_writer` wrote. Positioned reads, from any thread."""
 
-    def __init__(self, directory: Path, decoder: Decoder, recipe: Recipe) -> None:
+    def __init__(self, directory: Path, decoder: Decoder, recipe: Storages) -> None:
         """BundleError when the graph or its data is missing or not as this project writes it."""
         self._path = directory / DATA_FILE
         self._stored: dict[str, Stored] = {
@@ -84,7 +83,7 @@ class OnnxReader:
 
 
 def stored_rows(
-    directory: Path, decoder: Decoder, recipe: Recipe, weight: Weight, start: int, stop: int
+    directory: Path, decoder: Decoder, recipe: Storages, weight: Weight, start: int, stop: int
 ) -> Encoded:
     """Rows [start, stop) of one weight of a variant; to read many, keep an OnnxReader."""
     with OnnxReader(directory, decoder, recipe) as reader:

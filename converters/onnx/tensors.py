@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, Protocol, cast
 
 import ml_dtypes
 import numpy as np
@@ -25,7 +25,15 @@ from numpy.typing import NDArray
 from converters.decoder import Decoder, Layer, Weight
 from converters.writer import Encoded
 from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks, FormatName, from_matmulnbits, to_matmulnbits
-from quant.recipe import Recipe, Storage
+
+Storage = Literal["f32", "f16", "bf16"] | FormatName
+
+
+class Storages(Protocol):
+    """What this room needs of a recipe (`quant.recipe.Recipe` is one)."""
+
+    def storage(self, weight: Weight) -> Storage: ...
+
 
 _FLOATS: dict[str, np.dtype[Any]] = {
     "f32": np.dtype(np.float32),
@@ -115,7 +123,7 @@ class Stored:
         return from_matmulnbits(self.format, *arrays)
 
 
-def stored_weights(decoder: Decoder, recipe: Recipe) -> tuple[Stored, ...]:
+def stored_weights(decoder: Decoder, recipe: Storages) -> tuple[Stored, ...]:
     """Everything that the variant stores, in forward order; a tied embedding once."""
     stored = [_alone(decoder.embedding, recipe)]
     for index, layer in enumerate(decoder.layers):
@@ -129,11 +137,11 @@ def stored_weights(decoder: Decoder, recipe: Recipe) -> tuple[Stored, ...]:
     return tuple(stored)
 
 
-def _alone(weight: Weight, recipe: Recipe) -> Stored:
+def _alone(weight: Weight, recipe: Storages) -> Stored:
     return Stored(weight.name, recipe.storage(weight), (weight,))
 
 
-def _attention_inputs(index: int, layer: Layer, recipe: Recipe) -> list[Stored]:
+def _attention_inputs(index: int, layer: Layer, recipe: Storages) -> list[Stored]:
     weights = (layer.q, layer.k, layer.v)
     storages = {recipe.storage(weight) for weight in weights}
     if len(storages) > 1:
