@@ -21,6 +21,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+try:
+    from quant import _kernel
+
+    KERNEL = True
+except ImportError:
+    KERNEL = False
+
 BLOCK = 32
 
 FormatName = Literal["int4", "int4_asym", "int8"]
@@ -114,18 +121,26 @@ def to_gguf(blocks: Blocks) -> NDArray[np.uint8]:
     """Rows of Q4_0, Q4_1 or Q8_0 blocks (`format.gguf_type`), uint8 [rows, nblocks * format.gguf_bytes]."""
     fmt = blocks.format
     rows, nblocks = blocks.scales.shape
-    codes = blocks.codes.reshape(rows, nblocks, BLOCK)
-    out = np.empty((rows, nblocks, fmt.gguf_bytes), np.uint8)
-    out[:, :, 0:2] = _bytes(blocks.scales)
-    if fmt.bits == 8:
-        np.bitwise_xor(codes, 0x80, out=out[:, :, 2:])
-        return out.reshape(rows, -1)
+    heads = _bytes(blocks.scales)
     if blocks.zeros is not None:
-        out[:, :, 2:4] = _bytes(-(blocks.zeros * blocks.scales))
-    nibbles = out[:, :, fmt.gguf_bytes - BLOCK // 2 :]
-    np.left_shift(codes[:, :, BLOCK // 2 :], 4, out=nibbles)
-    nibbles |= codes[:, :, : BLOCK // 2]
+        heads = np.concatenate([heads, _bytes(0 - blocks.zeros * blocks.scales)], axis=2)
+    out = np.empty((rows, nblocks, fmt.gguf_bytes), np.uint8)
+    if KERNEL:
+        _kernel.pack(fmt.bits, heads, np.ascontiguousarray(blocks.codes), out)
+    else:
+        _pack(fmt.bits, heads, blocks.codes, out)
     return out.reshape(rows, -1)
+
+
+def _pack(bits: int, heads: NDArray[np.uint8], codes: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """The numpy path of `_kernel.pack`."""
+    codes, start = codes.reshape(*out.shape[:2], BLOCK), heads.shape[2]
+    out[:, :, :start] = heads
+    if bits == 8:
+        np.bitwise_xor(codes, 0x80, out=out[:, :, start:])
+    else:
+        np.left_shift(codes[:, :, BLOCK // 2 :], 4, out=out[:, :, start:])
+        out[:, :, start:] |= codes[:, :, : BLOCK // 2]
 
 
 def from_gguf(fmt: BlockFormat, data: NDArray[np.uint8]) -> Blocks:

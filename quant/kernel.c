@@ -1,4 +1,4 @@
-/* The compiled path of quant.rtn. quant/search.py is the same arithmetic in numpy, and says why it is so.
+/* The compiled path of quant.rtn and quant.blocks. quant/search.py is the same arithmetic in numpy, and says why it is so.
  *
  * Both give the same bits on every machine: float32 operations are neither fused nor reordered
  * (-ffp-contract=off, no -ffast-math). -ffinite-math-only and -fno-signed-zeros only allow min and max
@@ -142,9 +142,47 @@ static PyObject *quantize(PyObject *module, PyObject *args) {
     return result;
 }
 
+/* GGUF blocks: `head` bytes as they are, then 32 signed bytes, or 16 with weight j low and weight j + 16 high. */
+static void pack_blocks(const uint8_t *heads, const uint8_t *codes, uint8_t *out, Py_ssize_t count, int head,
+                        int bits) {
+    for (Py_ssize_t block = 0; block < count; block++) {
+        memcpy(out, heads + block * head, (size_t)head);
+        out += head;
+        if (bits == 8)
+            for (int i = 0; i < BLOCK; i++) out[i] = codes[i] ^ 0x80;
+        else
+            for (int i = 0; i < BLOCK / 2; i++) out[i] = (uint8_t)(codes[i] | codes[i + BLOCK / 2] << 4);
+        out += BLOCK * bits / 8;
+        codes += BLOCK;
+    }
+}
+
+static PyObject *pack(PyObject *module, PyObject *args) {
+    int bits;
+    Py_buffer heads, codes, out;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "iy*y*w*", &bits, &heads, &codes, &out)) return NULL;
+    Py_ssize_t count = codes.len / BLOCK;
+    int head = count ? (int)(heads.len / count) : 0;
+    int fits = (bits == 4 || bits == 8) && codes.len == count * BLOCK && heads.len == count * head &&
+               out.len == count * (head + BLOCK * bits / 8);
+    if (fits) {
+        Py_BEGIN_ALLOW_THREADS
+        pack_blocks(heads.buf, codes.buf, out.buf, count, head, bits);
+        Py_END_ALLOW_THREADS
+    } else {
+        PyErr_SetString(PyExc_ValueError, "buffers do not fit each other");
+    }
+    PyBuffer_Release(&heads);
+    PyBuffer_Release(&codes);
+    PyBuffer_Release(&out);
+    return fits ? Py_NewRef(Py_None) : NULL;
+}
+
 static PyMethodDef methods[] = {
     {"quantize", quantize, METH_VARARGS,
      "quantize(format, dtype, rows, codes, scales, zeros, lanes) -> first block that cannot be held, or -1"},
+    {"pack", pack, METH_VARARGS, "pack(bits, heads, codes, out): ggml blocks"},
     {NULL, NULL, 0, NULL},
 };
 

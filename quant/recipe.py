@@ -28,7 +28,7 @@ FLOAT_BYTES: Mapping[str, int] = {"f32": 4, "f16": 2, "bf16": 2}
 _LARGEST = {
     "f32": np.finfo(np.float32).max,
     "f16": np.finfo(np.float16).max,
-    "bf16": ml_dtypes.finfo(ml_dtypes.bfloat16).max,
+    "bf16": float(np.array(0x7F7F, np.uint16).view(ml_dtypes.bfloat16)),
 }
 _HEADS = ("embedding", "lm_head")
 

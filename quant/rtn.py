@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 from quant import search
-from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks
+from quant.blocks import BLOCK, FORMATS, KERNEL, BlockFormat, Blocks
 from quant.search import BadValueError
 
-KERNEL: Final = find_spec("quant._kernel") is not None
-"""Whether the kernel was compiled at install; without it the numpy path gives the same bits, slower."""
 if KERNEL:
     from quant import _kernel
 
