@@ -5,8 +5,6 @@ What the keys mean is what transformers' Phi3 classes compute with them (models/
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from converters.checkpoint import Checkpoint
@@ -91,7 +89,7 @@ def _attention(config: StrictConfig, hidden_size: int, context_length: int) -> A
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        scale=1 / math.sqrt(head_dim),
+        scale=head_dim**-0.5,
         window=window if window is not None and window < context_length else None,
     )
 
