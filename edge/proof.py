@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from converters import gguf, onnx
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.errors import EdgeError
 from converters.reference import logits as reference_logits
-from converters.verify import Stored, check_stored, divergence
+from converters.stored import open_stored
+from converters.verify import check_stored, divergence
 from edge.progress import Progress
 from edge.runtimes.isolated import teacher_forced
 from edge.targets import Limits
@@ -98,7 +98,7 @@ def _prove_one(
     result: dict[str, Any] = {"limits": dict(vars(subject.limits))}
     progress.stage(f"prove {subject.name}: stored weights", decoder.parameters * 2)
     try:
-        stored = open_stored(subject, decoder)
+        stored = open_stored(subject.format, subject.path, decoder, subject.recipe)
         try:
             report = check_stored(
                 checkpoint, decoder, stored, context_length=subject.context_length, advance=progress.advance
@@ -131,10 +131,3 @@ def _over(question: str, kl: float, top1: float, limits: Mapping[str, float]) ->
     if not top1 >= limits[f"{question}_top1"]:
         failures.append(f"{question}: top-1 agreement {top1:.3f} is below {limits[f'{question}_top1']:g}")
     return failures
-
-
-def open_stored(subject: Subject, decoder: Decoder) -> Stored:
-    """The artifact's weights as its format's reader gives them back."""
-    room = {"onnx": onnx, "gguf": gguf}[subject.format]
-    stored: Stored = room.open_stored(subject.path, decoder, subject.recipe)
-    return stored
