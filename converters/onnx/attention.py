@@ -85,7 +85,7 @@ def _choose_table(graph: Graph, positions: str, total: str, decoder: Decoder, co
 def attend(graph: Graph, layer: int, qkv: str, decoder: Decoder, common: Shared, context_length: int) -> str:
     """Packed projections [batch, tokens, (heads + 2 kv_heads) * head_dim] -> [batch, tokens, heads * head_dim]."""
     attention = decoder.attention
-    name = f"layers.{layer}.attention"
+    name = f"layers.{layer}.attend"
     fused = fused_rotary(decoder)
     queries = [qkv, "", ""] if fused else list(_rotated(graph, name, qkv, decoder, common))
     tables = [common.cos, common.sin, *([common.positions] if common.positions else [])] if fused else []
@@ -94,7 +94,7 @@ def attend(graph: Graph, layer: int, qkv: str, decoder: Decoder, common: Shared,
     attended = graph.node(
         "GroupQueryAttention",
         [*queries, *past, common.lengths, common.total, *tables],
-        [f"{name}.attended", *present],
+        [f"{name}.out", *present],
         domain=MICROSOFT,
         num_heads=attention.heads,
         kv_num_heads=attention.kv_heads,

@@ -71,6 +71,10 @@ class Graph:
         return name
 
     def model(self, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+        """The whole graph; ValueError when two values have one name."""
+        made = [name for node in self._nodes for name in node.output if name]
+        if len({*made, *self._initializers}) < len(made) + len(self._initializers):
+            raise ValueError("two values of the graph have one name")
         graph = helper.make_graph(self._nodes, "decoder", inputs, outputs, list(self._initializers.values()))
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edge")
