@@ -139,7 +139,8 @@ class Stage:
 
         figures = [duration(time.monotonic() - self.started)]
         if self.count:
-            figures = [self.amount(), self.speed(), *figures]
+            done = size(self.count) if self.unit == "bytes" else f"{self.count} {self.unit}"
+            figures = [done, self.speed(), *figures]
         return f"{self.name}: {', '.join(figures)}, peak memory {size(peak_memory())}"
 
 
