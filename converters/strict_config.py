@@ -21,6 +21,12 @@ NEUTRAL = frozenset({
 """Keys that say how a model was trained, saved or is called, never what it computes at inference."""
 
 _FIX = "compare config.json with the one that the model was published with"
+_LIMIT = 2**53
+"""Sizes and factors stay far below it; above, products and floats of a hostile config would overflow."""
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _LIMIT
 
 
 class StrictConfig:
@@ -42,7 +48,7 @@ class StrictConfig:
         value = self.take(key, default)
         if value is None:
             raise self._missing(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        if not isinstance(value, int) or not _is_positive(value):
             raise self._wrong(key, value, "a positive integer")
         return value
 
@@ -51,7 +57,7 @@ class StrictConfig:
         value = self.take(key, default)
         if value is None:
             raise self._missing(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        if not _is_positive(value):
             raise self._wrong(key, value, "a positive number")
         return float(value)
 
@@ -66,7 +72,7 @@ class StrictConfig:
                 f"config.json: {self._where}{key} must be a list of {count} numbers, not {got}", hint=_FIX
             )
         for item in value:
-            if isinstance(item, bool) or not isinstance(item, int | float) or item <= 0:
+            if not _is_positive(item):
                 raise self._wrong(key, item, "made of positive numbers")
         return tuple(float(item) for item in value)
 

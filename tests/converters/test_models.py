@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoConfig, Phi3ForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -16,7 +18,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from benchmarks.random_checkpoint import SHAPES
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
-from converters.errors import CheckpointError, UnsupportedError
+from converters.errors import CheckpointError, EdgeError, UnsupportedError
 from converters.models import describe, supported
 from tests.checkpoints import ABSENT, altered
 
@@ -107,6 +109,36 @@ def test_a_key_that_changes_the_maths_is_named(tiny: Tiny, tmp_path: Path, key: 
 def test_a_config_that_cannot_be_right_is_refused(tiny: Tiny, tmp_path: Path, key: str, value: Any) -> None:
     with pytest.raises(CheckpointError):
         read(altered(tiny("phi3-mini-4k"), tmp_path / "c", {key: value}))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+) | st.sampled_from([10**4000, -(10**400), 2**63, 1e300, 5e-324, [1.0] * 12, "longrope", "su"])
+ROPE_KEYS = ["type", "rope_type", "short_factor", "long_factor", "factor", "attention_factor", "rope_theta"]
+
+
+@given(
+    config=st.dictionaries(
+        st.sampled_from([*sorted(SHAPES["phi4-mini"]), "head_dim", "x"]), JSON, max_size=3
+    ),
+    rope=st.dictionaries(st.sampled_from([*ROPE_KEYS, "partial_rotary_factor"]), JSON, max_size=3),
+)
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_no_config_escapes_the_errors_for_people(
+    tiny: Tiny, config: dict[str, Any], rope: dict[str, Any]
+) -> None:
+    scaling = {"rope_scaling": SHAPES["phi4-mini"]["rope_scaling"] | rope}
+    with Checkpoint.open(tiny("phi4-mini")) as checkpoint:
+        checkpoint.config.update(scaling | config)
+        cause = ""
+        try:
+            describe(checkpoint)
+        except EdgeError as error:
+            cause = error.cause
+    assert "\n" not in cause
+    assert len(cause) < 600
 
 
 def test_one_layer_less_than_the_tensors_is_not_a_smaller_model(tiny: Tiny, tmp_path: Path) -> None:
