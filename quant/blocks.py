@@ -25,6 +25,7 @@ try:
     from quant import _kernel
 
     KERNEL = True
+    """Whether kernel.c was compiled at install. Without it numpy gives the same bits, slower."""
 except ImportError:
     KERNEL = False
 
