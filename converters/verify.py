@@ -95,7 +95,11 @@ class StoredReport:
     faults: tuple[str, ...]
 
     def to_data(self) -> dict[str, Any]:
-        return {**asdict(self), "worst_block_error": float(f"{self.worst_block_error:.4g}")}
+        return {
+            **asdict(self),
+            "faults": list(self.faults),
+            "worst_block_error": float(f"{self.worst_block_error:.4g}"),
+        }
 
 
 def check_stored(
