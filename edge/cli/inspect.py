@@ -10,7 +10,9 @@ import typer
 
 from edge.cli import console
 
-_WORDS = {"path", "tensors", "files"}  # shown as the heading, or too long for a page
+# Too long for a page; --json has them.
+_COUNTED = {"tensors", "files"}
+_LISTED = 8
 
 
 def inspect(
@@ -35,7 +37,7 @@ def inspect(
 def _lines(facts: dict[str, Any], depth: int) -> Iterator[str]:
     """`key: value` lines, nested ones indented; bytes with their unit."""
     for key, value in facts.items():
-        if key in _WORDS and isinstance(value, (list, dict)):
+        if key in _COUNTED and isinstance(value, (list, dict)):
             yield f"{'  ' * depth}{key}: {len(value)}"
         elif value is None or key in ("path", "kind"):
             continue
@@ -50,15 +52,17 @@ def _lines(facts: dict[str, Any], depth: int) -> Iterator[str]:
             yield from _lines(value, depth + 1)
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             yield f"{'  ' * depth}{console.clean(key)}:"
-            for item in value:
+            for item in value[:_LISTED]:
                 yield from _item(item, depth + 1)
+            if len(value) > _LISTED:
+                yield f"{'  ' * (depth + 1)}... {len(value) - _LISTED} more, see --json"
         else:
             yield f"{'  ' * depth}{console.clean(key)}: {_value(key, value)}"
 
 
 def _item(item: dict[str, Any], depth: int) -> Iterator[str]:
     """An element of a list: its name or path, then the rest, on one line where it holds no tables."""
-    name = item.get("name") or item.get("file") or item.get("path") or item.get("kind") or "-"
+    name = item.get("name") or item.get("file") or Path(item.get("path", "-")).name
     rest = {k: v for k, v in item.items() if k not in ("name", "file", "path", "kind")}
     if any(isinstance(v, dict) for v in rest.values()):
         yield f"{'  ' * depth}{console.clean(str(name))}:"
