@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from converters.errors import UnsupportedError
-from edge.runtimes.protocol import Dialect, Runtime
+from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect, Runtime
 
-__all__ = ["Dialect", "Engine", "Runtime", "accepts", "open_runtime"]
+__all__ = ["DEFAULT_CONTEXT", "Dialect", "Engine", "Runtime", "accepts", "open_runtime"]
 
 _BUILT_IN = ("edge.runtimes.genai", "edge.runtimes.llamacpp")
 
@@ -48,7 +48,7 @@ def open_runtime(
 ) -> Runtime:
     """Load a variant: a folder with genai_config.json, or a .gguf file.
 
-    context_length: None takes the artifact's own. threads: None takes the engine's default.
+    context_length: None takes the artifact's own, at most DEFAULT_CONTEXT. threads: None takes the engine's default.
     exact: a float32 KV cache where the engine's default is less, for proofs.
     Raises UnsupportedError (no engine for it, or the engine refuses the file).
     """

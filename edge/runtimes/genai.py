@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from converters.errors import MachineError, UnsupportedError
 from edge.runtimes.longrope import switch_length
-from edge.runtimes.protocol import Dialect
+from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
 from edge.runtimes.tokenizer import FolderTokenizer, read_json, token_ids
 
 _LOGITS_BYTES = 128 << 20
@@ -35,7 +35,7 @@ def load(path: Path, *, context_length: int | None, threads: int | None, exact: 
     config = read_json(path / "genai_config.json")
     try:
         model = config["model"]
-        own = min(int(config["search"]["max_length"]), int(model["context_length"]))
+        own = min(int(config["search"]["max_length"]), int(model["context_length"]), DEFAULT_CONTEXT)
         file = path / model["decoder"]["filename"]
         vocab_size = int(model["vocab_size"])
     except (KeyError, TypeError, ValueError) as error:

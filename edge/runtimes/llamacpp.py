@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import MachineError, UnsupportedError
-from edge.runtimes.protocol import Dialect
+from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
 from edge.runtimes.tokenizer import END_TEXTS
 
 _BATCH = 512
@@ -71,7 +71,7 @@ class LlamaCppRuntime:
         self._vocab = library.llama_model_get_vocab(self._model)
         self.vocab_size: int = library.llama_vocab_n_tokens(self._vocab)
         trained: int = library.llama_model_n_ctx_train(self._model)
-        self.context_length = context_length or trained
+        self.context_length = min(trained, DEFAULT_CONTEXT) if context_length is None else context_length
         if not 0 < self.context_length <= trained:
             raise UnsupportedError(
                 f"a context of {context_length} tokens is asked for; {path.name} allows 1 to {trained}",

@@ -10,6 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+DEFAULT_CONTEXT = 8192
+"""The most that an engine takes unasked: engines commit the memory of the whole KV cache at load."""
+
+
 @dataclass(frozen=True)
 class Dialect:
     """How an artifact's own files say that it wants to be talked to.

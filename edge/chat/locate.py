@@ -1,0 +1,62 @@
+"""Which model to chat with: a path, a name under ./bundles, or the bundle made last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.errors import BundleError, UnsupportedError
+from edge import bundle, runtimes
+
+BUNDLES = Path("bundles")
+_MAKE = "edge convert smollm2-135m-instruct --target cpu"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An artifact to open. `label` names it for people; `context_length` is the bundle's, None for others'."""
+
+    path: Path
+    label: str
+    context_length: int | None
+
+
+def find_model(word: str) -> Path | None:
+    """The model that `word` names: an existing bundle, genai folder or GGUF, or a name under ./bundles."""
+    try:
+        named = [Path(word)] + ([BUNDLES / word] if word and Path(word).name == word else [])
+        return next((p for p in named if bundle.is_bundle(p) or runtimes.accepts(p)), None)
+    except (OSError, ValueError):  # a whole question is no file name: too long, or with a NUL
+        return None
+
+
+def latest() -> Path:
+    """The bundle under ./bundles whose manifest is newest. Raises BundleError when there is none."""
+    manifests = sorted(BUNDLES.glob(f"*/{bundle.MANIFEST}"), key=lambda p: (p.stat().st_mtime_ns, p))
+    if not manifests:
+        raise BundleError("no model is named and ./bundles holds no bundle", hint=_MAKE)
+    return manifests[-1].parent
+
+
+def choose(model: Path, variant: str | None) -> Chosen:
+    """The artifact of `model`; in a bundle, the variant of that name, or the first one that has an engine."""
+    if not bundle.is_bundle(model):
+        if variant is not None:
+            raise BundleError(f"{model} is no bundle: it has no variants", hint="leave --variant out")
+        return Chosen(model, model.name, None)
+    made = bundle.load(model)
+    runnable = [v for v in made.variants if runtimes.accepts(v.path)]
+    if variant is not None:
+        runnable = [v for v in runnable if v.name == variant]
+    if not runnable:
+        names = ", ".join(v.name for v in made.variants) or "none"
+        if variant is not None:
+            raise BundleError(f"{model} has no variant '{variant}' that runs here", hint=f"it has: {names}")
+        raise UnsupportedError(f"no engine here runs a variant of {model} ({names})", hint="edge doctor")
+    first = runnable[0]
+    return Chosen(first.path, f"{made.name}/{first.name}", first.context_length)
+
+
+def names() -> list[str]:
+    """Names of the bundles under ./bundles."""
+    return sorted(p.parent.name for p in BUNDLES.glob(f"*/{bundle.MANIFEST}"))
