@@ -146,9 +146,8 @@ def test_the_window_of_phi_3_mini(tiny: Tiny) -> None:
         unlimited = dataclasses.replace(decoder.attention, window=None)
         other = reference.logits(checkpoint, dataclasses.replace(decoder, attention=unlimited), ids)
     assert distance(mine, wanted) < LONG
-    # The window hides one key in two thousand, so its absence moves logits little, but beyond the tolerance.
     assert distance(other[:2047], mine[:2047]) < SHORT
-    assert distance(other[2047:], mine[2047:]) > 5 * LONG
+    assert distance(other[2047:], mine[2047:]) > 0.1
 
 
 def test_a_head_that_differs_from_a_tied_embedding_is_used(tiny: Tiny, tmp_path: Path) -> None:
