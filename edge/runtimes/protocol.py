@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-
 DEFAULT_CONTEXT = 8192
 """The most that an engine takes unasked: engines commit the memory of the whole KV cache at load."""
 
