@@ -36,12 +36,16 @@ class LockedFile:
 
     def __post_init__(self) -> None:
         parts = self.path.split("/")
-        if any(part in ("", ".", "..") for part in parts) or re.search(r'[\\:*?"<>|\x00-\x1f\x7f]', self.path):
+        if any(part in ("", ".", "..") for part in parts) or re.search(
+            r'[\\:*?"<>|\x00-\x1f\x7f]', self.path
+        ):
             raise SourceError(f"file path {self.path!r} would leave its directory", hint="correct the path")
         if type(self.size) is not int or self.size < 0:
             raise SourceError(f"{self.path}: size is {self.size!r}", hint="run `edge lock`")
         if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256):
-            raise SourceError(f"{self.path}: sha256 is {self.sha256!r}, not 64 hex digits", hint="run `edge lock`")
+            raise SourceError(
+                f"{self.path}: sha256 is {self.sha256!r}, not 64 hex digits", hint="run `edge lock`"
+            )
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,9 @@ class LockedModel:
 def check_name(name: str) -> str:
     """`name` itself if it can be a model's name; raises SourceError otherwise."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise SourceError(f"{name!r} is no model name", hint="use lower-case letters, digits, '.', '_' and '-'")
+        raise SourceError(
+            f"{name!r} is no model name", hint="use lower-case letters, digits, '.', '_' and '-'"
+        )
     return name
 
 
@@ -151,7 +157,9 @@ def write(path: Path, models: Mapping[str, LockedModel]) -> None:
         part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise SourceError(f"cannot write {path}: {error.strerror}", hint="check the directory's rights") from error
+        raise SourceError(
+            f"cannot write {path}: {error.strerror}", hint="check the directory's rights"
+        ) from error
 
 
 def find(start: Path | None = None) -> Path | None:

@@ -38,13 +38,17 @@ def relock(
     if name is None and not models:
         raise SourceError(f"{path} has no model to lock", hint="add one: `edge lock NAME SOURCE`")
     if name is not None and source is None and name not in models:
-        raise SourceError(f"{path} has no '{name}'", hint=f"say where it comes from: `edge lock {name} SOURCE`")
+        raise SourceError(
+            f"{path} has no '{name}'", hint=f"say where it comes from: `edge lock {name} SOURCE`"
+        )
     updated, changes = dict(models), []
     for each in [name] if name else sorted(models):
         old = models.get(each)
-        if check and old and source in (None, old.source):
-            changes += sources.changes(old, path.parent, progress)
-            continue
+        if old and source in (None, old.source) and licence in (None, old.licence):
+            found = sources.changes(old, path.parent, progress)
+            if check or not found:
+                changes += found
+                continue
         new = sources.add(
             each,
             source or models[each].source,

@@ -23,7 +23,11 @@ def tokenizer_files(source: Gguf) -> dict[str, bytes]:
     kind = (meta.get("tokenizer.ggml.model"), meta.get("tokenizer.ggml.pre"))
     if kind != ("gpt2", "smollm"):
         raise UnsupportedError(f"{source.path}: tokenizer {kind[0]}/{kind[1]}, not gpt2/smollm", hint=_HINT)
-    for key in ("tokenizer.ggml.add_space_prefix", "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"):
+    for key in (
+        "tokenizer.ggml.add_space_prefix",
+        "tokenizer.ggml.add_bos_token",
+        "tokenizer.ggml.add_eos_token",
+    ):
         if meta.get(key, False) is not False:
             raise UnsupportedError(f"{source.path}: key '{key}' is set", hint=_HINT)
     tokens, types = _strings(source, "tokenizer.ggml.tokens"), meta.get("tokenizer.ggml.token_type")
@@ -39,7 +43,9 @@ def tokenizer_files(source: Gguf) -> dict[str, bytes]:
         "tokenizer_config.json": _config(source, tokens, special),
         "special_tokens_map.json": _named_tokens(source, tokens),
     }
-    out = {name: (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode() for name, data in files.items()}
+    out = {
+        name: (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode() for name, data in files.items()
+    }
     template = meta.get("tokenizer.chat_template")
     if isinstance(template, str):
         out["chat_template.jinja"] = template.encode()
@@ -58,7 +64,9 @@ def _added(content: str) -> dict[str, Any]:
     return {"content": content, **flags}
 
 
-def _tokenizer(vocab: dict[str, int], merges: list[list[str]], special: list[tuple[int, str]]) -> dict[str, Any]:
+def _tokenizer(
+    vocab: dict[str, int], merges: list[list[str]], special: list[tuple[int, str]]
+) -> dict[str, Any]:
     """The file format of the `tokenizers` library, version 1.0."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     return {
@@ -96,7 +104,9 @@ def _named_tokens(source: Gguf, tokens: list[str]) -> dict[str, str]:
         if token is None:
             continue
         if not isinstance(token, int) or not 0 <= token < len(tokens):
-            raise CheckpointError(f"{source.path}: key 'tokenizer.ggml.{key}_token_id' is {token}", hint=_HINT)
+            raise CheckpointError(
+                f"{source.path}: key 'tokenizer.ggml.{key}_token_id' is {token}", hint=_HINT
+            )
         named[f"{name}_token"] = tokens[token]
     return named
 

@@ -1,4 +1,4 @@
-"""`edge pull`: fetch a model and verify it."""
+"""`edge pull`: fetch models and verify them."""
 
 from __future__ import annotations
 
@@ -6,27 +6,46 @@ from typing import Annotated
 
 import typer
 
+from edge.cli import complete, console
+
 
 def pull(
-    name: Annotated[str, typer.Argument(help="A name in models.lock, or a source such as hf:owner/name.")],
-    locked: Annotated[bool, typer.Option("--locked", help="Fail if `edge lock` would change the lock.")] = False,
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME",
+            help="Names in models.lock, or sources such as hf:owner/name.",
+            autocompletion=complete.models,
+        ),
+    ],
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Fail if `edge lock` would change the lock.")
+    ] = False,
     frozen: Annotated[bool, typer.Option("--frozen", help="Take the lock as it is; ask no source.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
 ) -> None:
-    """Fetch a locked model, verify every byte, and print the checkpoint's directory."""
-    from edge.cli import console
+    """Download models of models.lock and verify every byte.
+
+    Prints the checkpoint directory of each. What is there already is verified and not fetched again; a broken
+    download continues where it stopped.
+    """
     from edge.sources import resolve
 
-    resolved = resolve(name, locked=locked, frozen=frozen, progress=console.open_progress(quiet=as_json))
-    if as_json:
-        console.write_json(
+    progress = console.open_progress(quiet=as_json)
+    found = [resolve(name, locked=locked, frozen=frozen, progress=progress) for name in names]
+    if not as_json:
+        for model in found:
+            console.write(str(model.directory))
+        return
+    console.write_json(
+        [
             {
-                "name": resolved.name,
-                "directory": str(resolved.directory),
-                "source": resolved.source,
-                "licence": resolved.licence,
-                "files": {f.path: {"size": f.size, "sha256": f.sha256} for f in resolved.files},
+                "name": model.name,
+                "directory": str(model.directory),
+                "source": model.source,
+                "licence": model.licence,
+                "files": {f.path: {"size": f.size, "sha256": f.sha256} for f in model.files},
             }
-        )
-    else:
-        console.write(str(resolved.directory))
+            for model in found
+        ]
+    )

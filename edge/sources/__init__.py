@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.errors import SourceError
 from edge import lock as locks
 from edge.lock import LockedFile, LockedModel
 from edge.progress import Progress, Silent
-from edge.sources import cache, checkpoints, file, hf, pypi
-from edge.sources.spec import File, Hf, Pypi, is_source, parse
+from edge.sources import checkpoints, file, hf, pypi
+from edge.sources.spec import File, Hf, Pypi, Spec, is_source, parse
 
 __all__ = ["Resolved", "add", "changes", "fetch", "resolve"]
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """`directory` is a checkpoint. `files` are the locked files it was made of; none for a plain path."""
+    """`directory` is a checkpoint. `files` are the locked files it was made of; none for a plain directory."""
 
     directory: Path
     name: str
@@ -37,23 +37,24 @@ def resolve(
 ) -> Resolved:
     """A directory or .gguf file is used as it is; a name is looked up in models.lock and fetched if need be.
 
-    The lock is `lock`, or the nearest models.lock upward from the working directory, or the one installed with
-    edge. A source string (`hf:owner/name`) that no lock holds yet is locked first. `locked`: the source is
-    asked whether it still gives what the lock says, and nothing may be added. `frozen`: the lock is taken as
-    it is. Raises SourceError or AccessError; bytes are verified before anything reads them.
+    The lock is `lock`, or the nearest models.lock upward from the working directory and then the one installed
+    with edge. A source string (`hf:owner/name`) that no lock holds is locked first, which writes the nearest
+    lock. `locked`: the source is asked whether it still gives what the lock says, and nothing may be added.
+    `frozen`: the lock is taken as it is. Raises SourceError or AccessError; bytes are verified before anything
+    reads them.
     """
     progress = progress or Silent()
     path = Path(name_or_path)
     if path.is_dir():
-        name = _name_from(path.absolute().name)
-        return Resolved(path, name, f"file:{path.absolute().name}", None, ())
+        name = path.absolute().name
+        return Resolved(path, _name_from(name), f"file:{name}", None, ())
     if path.suffix == ".gguf" and path.is_file():
-        one = file.lock_files(File(path.name), path.parent, progress)
-        model = LockedModel(_name_from(path.stem), f"file:{path.name}", None, one)
-        return fetch(model, path.parent, progress)
-    where, model = _lookup(name_or_path, lock, add_missing=not (locked or frozen), progress=progress)
+        spec = File(path.name)
+        files = file.lock_files(spec, path.parent, progress)
+        return fetch(LockedModel(_name_from(path.stem), str(spec), None, files), path.parent, progress)
+    where, model = _lookup(name_or_path, lock, may_add=not (locked or frozen), progress=progress)
     if locked and (found := changes(model, where.parent, progress)):
-        raise SourceError(f"{where} is out of date: {found[0]}", hint=f"accept it with `edge lock {model.name}`")
+        raise SourceError(f"{where} is out of date: {found[0]}", hint=f"accept it: `edge lock {model.name}`")
     return fetch(model, where.parent, progress)
 
 
@@ -75,7 +76,7 @@ def fetch(model: LockedModel, base: Path, progress: Progress) -> Resolved:
     elif isinstance(spec, File):
         directory = base / spec.path
     else:
-        directory = checkpoints.linked(model.name, paths, model.files, progress)
+        directory = checkpoints.linked(model.name, paths, model.files)
     return Resolved(directory, model.name, model.source, model.licence, model.files)
 
 
@@ -95,63 +96,74 @@ def add(name: str, source: str, licence: str | None, base: Path, progress: Progr
 
 
 def changes(model: LockedModel, base: Path, progress: Progress) -> list[str]:
-    """What `edge lock` would change about a model, by asking its source without fetching weights."""
+    """What `edge lock` would change about a model; asks its source, and fetches weights only if it must."""
     spec = parse(model.source)
     match spec:
         case Hf():
             found = hf.listing(spec)
+            known = {f.path: f.sha256 for f in model.files}
+            # The hub tells no SHA-256 of small files; the commit, which is pinned, fixes them.
             files = tuple(
-                LockedFile(f.path, found.files[f.path][0], found.files[f.path][1] or f.sha256)
-                for f in model.files
-                if f.path in found.files
+                LockedFile(path, size, sha256 or known.get(path, "0" * 64))
+                for path, (size, sha256) in found.files.items()
             )
-            new = [f"{model.name}: {p} is new" for p in sorted(found.files.keys() - {f.path for f in model.files})]
-            if not files:
-                return [f"{model.name}: every file is gone"]
-            return model.difference(LockedModel(model.name, str(found.spec), model.licence, files)) + new
+            return model.difference(replace(model, source=str(found.spec), files=files))
         case Pypi():
             filename, sha256 = pypi.listed(spec)
-            wheel = next((f for f in model.files if f.path == filename), None)
-            if wheel is None:
-                return [f"{model.name}: {filename} is new"]
-            if sha256 is not None and sha256 != wheel.sha256:
-                return [f"{model.name}: {filename} sha256 {wheel.sha256} -> {sha256}"]
-            return []
+            if sha256 is None:
+                return model.difference(add(model.name, model.source, model.licence, base, progress))
+            old = next((f.sha256 for f in model.files if f.path == filename), "no such file")
+            return [] if old == sha256 else [f"{model.name}: {filename} sha256 {old} -> {sha256}"]
         case File():
             return model.difference(add(model.name, model.source, model.licence, base, progress))
 
 
-def _lookup(
-    name: str, lock: Path | None, *, add_missing: bool, progress: Progress
-) -> tuple[Path, LockedModel]:
+def _lookup(name: str, lock: Path | None, *, may_add: bool, progress: Progress) -> tuple[Path, LockedModel]:
+    """The lock file that knows `name` (a model's name, or a source), and what it knows."""
+    spec = parse(name) if is_source(name) else None
     near = lock or locks.find()
-    for where in [near] if lock else [near, locks.packaged()]:
-        if where is None or not where.is_file():
-            continue
-        models = locks.read(where)
+    found = {path: locks.read(path) for path in (near, None if lock else locks.packaged()) if path}
+    for path, models in found.items():
         for model in models.values():
-            if name == model.name or (is_source(name) and model.source.partition("@")[0] == name.partition("@")[0]
-                                      and model.source.startswith(name)):  # fmt: skip
-                return where, model
-    if not is_source(name):
-        known = sorted(locks.read(near)) if near else sorted(locks.read(locks.packaged()))
-        raise SourceError(f"'{name}' is no directory and no name in {near or 'the lock'}",
-                          hint=f"known names: {', '.join(known)}; add one with `edge lock NAME SOURCE`")  # fmt: skip
-    if not add_missing:
+            if model.name == name or (spec and _same(spec, parse(model.source))):
+                return path, model
+    if spec is None:
+        known = ", ".join(sorted({n for models in found.values() for n in models}))
+        hint = f"known names: {known}; add one with `edge lock NAME SOURCE`"
+        raise SourceError(f"'{name}' is no directory and no name in {near or 'a lock'}", hint=hint)
+    if not may_add:
         raise SourceError(f"{name} is not in models.lock", hint=f"add it first: `edge lock NAME {name}`")
-    where = near or Path.cwd() / locks.FILE_NAME
-    model = add(_name_from(name.partition("@")[0].partition("!")[0].rpartition("/")[2]), name, None, where.parent,
-                progress)  # fmt: skip
-    models = locks.read(where) if where.is_file() else {}
+    near = near or Path.cwd() / locks.FILE_NAME
+    models = found.get(near, {})
+    model = add(_default_name(spec), name, None, near.parent, progress)
     if model.name in models:
-        raise SourceError(f"{where} has another '{model.name}'", hint=f"choose a name: `edge lock NAME {name}`")
-    locks.write(where, models | {model.name: model})
-    progress.note(f"locked {model.name} = {model.source} in {where}")
-    return where, model
+        raise SourceError(
+            f"{near} has another '{model.name}'", hint=f"choose a name: `edge lock NAME {name}`"
+        )
+    locks.write(near, models | {model.name: model})
+    progress.note(f"locked {model.name} = {model.source} in {near}")
+    return near, model
+
+
+def _same(asked: Spec, held: Spec) -> bool:
+    """Whether a locked source answers what was asked: the repository, and the commit as far as it was given."""
+    if isinstance(asked, Hf) and isinstance(held, Hf):
+        return asked.repo == held.repo and (held.revision or "").startswith(asked.revision or "")
+    return asked == held
+
+
+def _default_name(spec: Spec) -> str:
+    match spec:
+        case Hf():
+            return _name_from(spec.repo.partition("/")[2])
+        case Pypi():
+            return _name_from(Path(spec.member).stem)
+        case File():
+            return _name_from(Path(spec.path).name.removesuffix(".gguf"))
 
 
 def _name_from(text: str) -> str:
-    """A model name made of any text."""
+    """A model's name out of any text."""
     return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:96] or "model"
 
 

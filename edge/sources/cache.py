@@ -26,7 +26,9 @@ _SETTLED_NS = 3 * 10**9
 def cache_directory() -> Path:
     """`EDGE_CACHE_DIR`, or the platform's cache directory for edge."""
     override = os.environ.get("EDGE_CACHE_DIR")
-    return Path(override).absolute() if override else Path(platformdirs.user_cache_dir("edge", appauthor=False))
+    return (
+        Path(override).absolute() if override else Path(platformdirs.user_cache_dir("edge", appauthor=False))
+    )
 
 
 def place(*parts: str) -> Path:

@@ -20,7 +20,7 @@ from edge.progress import Progress
 from edge.sources import cache
 
 
-def linked(name: str, files: Mapping[str, Path], locked: tuple[LockedFile, ...], progress: Progress) -> Path:
+def linked(name: str, files: Mapping[str, Path], locked: tuple[LockedFile, ...]) -> Path:
     """A directory with exactly `files`, as hard links (else symbolic links) to where they lie."""
     key = _key([f"{f.path} {f.sha256}" for f in locked])
 
@@ -35,14 +35,14 @@ def linked(name: str, files: Mapping[str, Path], locked: tuple[LockedFile, ...],
 
     target = cache.place("checkpoints", f"{name}-{key}")
     with cache.exclusive(target):
-        if not all((target / path).exists() and (target / path).samefile(file) for path, file in files.items()):
+        if not all(
+            (target / path).exists() and (target / path).samefile(file) for path, file in files.items()
+        ):
             _publish(target, fill)
     return target
 
 
-def rewritten(
-    name: str, gguf: Path, sha256: str, extra: Mapping[str, bytes], progress: Progress
-) -> Path:
+def rewritten(name: str, gguf: Path, sha256: str, extra: Mapping[str, bytes], progress: Progress) -> Path:
     """The Phi-3 checkpoint of a verified llama GGUF, with `extra` small files (licence, notice) beside it."""
     texts = [f"{k} {hashlib.sha256(v).hexdigest()}" for k, v in sorted(extra.items())]
     key = _key([sha256, str(to_checkpoint.REWRITE_VERSION), *texts])

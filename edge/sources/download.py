@@ -12,6 +12,7 @@ import urllib.parse
 import urllib.request
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import BinaryIO
 
 from converters.errors import AccessError, MachineError, SourceError
 from edge.progress import Progress
@@ -22,86 +23,130 @@ _ATTEMPTS = 5
 _BACKOFF_SECONDS = 0.2
 _CHUNK = 1 << 18
 _MAX_PAGE_BYTES = 1 << 26
+_CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 
-def fetch(url: str, target: Path, *, size: int | None, sha256: str | None, label: str, progress: Progress) -> str:
+class _RangeRefusedError(HTTPException):
+    """The server has nothing from that byte on: what lies here is not a beginning of its file."""
+
+
+def fetch(
+    url: str, target: Path, *, size: int | None, sha256: str | None, label: str, progress: Progress
+) -> str:
     """Download `url` to `target` and return its SHA-256.
 
     Bytes gather in `target.part`, which a later call continues with an HTTP range request; only a file of the
-    given size and hash is renamed to `target`. Raises SourceError (names `label`, both hashes), AccessError.
+    given size and hash is renamed to `target`. Raises SourceError (names `label` and both hashes), AccessError,
+    MachineError. The caller keeps other processes away from `target`.
     """
     part = target.with_name(f"{target.name}.part")
     progress.stage(f"download {label}", size)
     try:
         resumed = part.exists()
-        actual = _gather(url, part, size, label, progress)
-        if sha256 is not None and actual != sha256:
-            part.unlink()
-            if not resumed:
-                raise mismatch(label, sha256, actual, hint=f"nothing was kept; ask who serves {_host(url)}")
-            # What lay there from before may have been the damaged part: once more, from the start.
-            return fetch(url, target, size=size, sha256=sha256, label=label, progress=progress)
-        part.replace(target)
-        _sync_directory(target.parent)
-        return actual
+        with part.open("a+b", buffering=0) as file:
+            actual = _Download(url, file, size, label, progress).run()
+        if sha256 is None or actual == sha256:
+            part.replace(target)
+            _sync_directory(target.parent)
+            return actual
+        part.unlink()
     except OSError as error:
-        raise MachineError(f"cannot store {label}: {error}", hint="check free space and rights there") from error
+        hint = "check free space and rights in EDGE_CACHE_DIR"
+        raise MachineError(f"cannot store {label}: {error}", hint=hint) from error
     finally:
         progress.done()
+    if not resumed:
+        raise mismatch(label, sha256, actual, hint=f"nothing was kept; {host(url)} serves another file")
+    # The part that lay there from before may be what is damaged: once more, from the start.
+    return fetch(url, target, size=size, sha256=sha256, label=label, progress=progress)
 
 
 def get_page(url: str, accept: str) -> tuple[bytes, str]:
     """A small page (an index) and its content type."""
-    with _open(url, {"Accept": accept}, url) as response:
-        data = response.read(_MAX_PAGE_BYTES + 1)
-        if len(data) > _MAX_PAGE_BYTES:
-            raise SourceError(f"{_shown(url)} answers with an endless page", hint="check the index URL")
-        return data, response.headers.get_content_type()
+    try:
+        with _open(url, {"Accept": accept}, "the page") as response:
+            data = response.read(_MAX_PAGE_BYTES + 1)
+    except (HTTPException, OSError) as error:
+        raise SourceError(f"cannot read from {host(url)}: {error}", hint="check the network") from error
+    if len(data) > _MAX_PAGE_BYTES:
+        raise SourceError(f"{host(url)} answers with an endless page", hint="check PIP_INDEX_URL")
+    return data, response.headers.get_content_type()
 
 
-def _gather(url: str, part: Path, size: int | None, label: str, progress: Progress) -> str:
-    """Bring `part` to the full length, over as many connections as it takes; the hash of all of it."""
-    digest = hashlib.sha256()
-    with part.open("a+b", buffering=0) as file:
-        file.seek(0)
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            progress.advance(len(chunk))
+def host(url: str) -> str:
+    return urllib.parse.urlsplit(url).hostname or "?"
+
+
+class _Download:
+    """One file over as many connections as it takes."""
+
+    def __init__(self, url: str, file: BinaryIO, size: int | None, label: str, progress: Progress) -> None:
+        self._url, self._file, self._size, self._label = url, file, size, label
+        self._progress = progress
+        self._digest = hashlib.sha256()
+
+    def run(self) -> str:
+        """The SHA-256 of all of the file, which is then complete and on the disk."""
+        self._take_up()
         failures = 0
-        while True:
-            have = file.tell()
-            if size is not None and have >= size:
-                break
+        while self._size is None or self._have < self._size:
+            before = self._have
             try:
-                with _open(url, {"Range": f"bytes={have}-"} if have else {}, label) as response:
-                    if have and not _continues(response, have):
-                        file.truncate(0)
-                        digest = hashlib.sha256()
-                    expected = _length(response)
-                    received = 0
-                    while chunk := response.read(_CHUNK):
-                        file.write(chunk)
-                        digest.update(chunk)
-                        progress.advance(len(chunk))
-                        received += len(chunk)
-                        failures = 0
-                        if size is not None and file.tell() > size:
-                            break
-                if expected is None or received >= expected:
-                    break
-                raise HTTPException(f"the connection ended after {received} of {expected} bytes")
+                self._connect()
+                break
             except (HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
-                failures += 1
+                if isinstance(error, _RangeRefusedError):
+                    self._start_over()
+                failures = 1 if self._have > before else failures + 1
                 if failures >= _ATTEMPTS:
                     hint = "run the same command again: it continues where it stopped"
-                    raise SourceError(f"download of {label} broke off: {error}", hint=hint) from error
+                    raise SourceError(f"download of {self._label} broke off: {error}", hint=hint) from error
                 time.sleep(_BACKOFF_SECONDS * 2**failures)
-        if size is not None and file.tell() != size:
-            length = file.tell()
-            file.truncate(0)
-            raise SourceError(f"{label} has {length} bytes, locked are {size}", hint="ask who serves it")
-        os.fsync(file.fileno())
-    return digest.hexdigest()
+        os.fsync(self._file.fileno())
+        return self._digest.hexdigest()
+
+    @property
+    def _have(self) -> int:
+        return self._file.tell()
+
+    def _take_up(self) -> None:
+        """Hash what an earlier call left."""
+        self._file.seek(0)
+        while chunk := self._file.read(_CHUNK):
+            self._digest.update(chunk)
+            self._progress.advance(len(chunk))
+        if self._size is not None and self._have > self._size:
+            self._start_over()
+
+    def _start_over(self) -> None:
+        self._progress.advance(-self._have)
+        self._file.seek(0)
+        self._file.truncate()
+        self._digest = hashlib.sha256()
+
+    def _connect(self) -> None:
+        """One connection. Returns when the server sent all it announced."""
+        have = self._have
+        with _open(self._url, {"Range": f"bytes={have}-"} if have else {}, self._label) as response:
+            if have and not _continues(response, have):
+                self._start_over()
+            announced, received = _length(response), 0
+            while chunk := response.read(_CHUNK):
+                received += len(chunk)
+                if self._size is not None and self._have + len(chunk) > self._size:
+                    self._start_over()
+                    raise SourceError(f"{self._label} is longer than the locked {self._size} bytes",
+                                      hint=f"{host(self._url)} serves another file")  # fmt: skip
+                self._file.write(chunk)
+                self._digest.update(chunk)
+                self._progress.advance(len(chunk))
+        if announced is not None and received < announced:
+            raise HTTPException(f"the connection ended after {received} of {announced} bytes")
+        if self._size is not None and self._have < self._size:
+            short = self._have
+            self._start_over()
+            raise SourceError(f"{self._label} has {short} bytes, locked are {self._size}",
+                              hint=f"{host(self._url)} serves another file")  # fmt: skip
 
 
 def _continues(response: HTTPResponse, have: int) -> bool:
@@ -114,43 +159,41 @@ def _length(response: HTTPResponse) -> int | None:
 
 
 def _open(url: str, headers: dict[str, str], label: str) -> HTTPResponse:
-    """A connection with the person's proxy and CA settings. Connection faults stay what they are: retried."""
+    """A connection under the person's proxy and CA settings. HTTPException and OSError: worth another try."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https"):
-        raise SourceError(f"{_shown(url)} is no http(s) address", hint="check the index URL")
-    headers = {"User-Agent": "edge", "Accept-Encoding": "identity", **headers}
+        raise SourceError(f"the index address {parts.scheme}:... is not http(s)", hint="check PIP_INDEX_URL")
+    request = urllib.request.Request(
+        parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
+        headers={"User-Agent": "edge", "Accept-Encoding": "identity", **headers},
+    )
     if parts.username:
-        user, word = urllib.parse.unquote(parts.username), urllib.parse.unquote(parts.password or "")
-        headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{word}".encode()).decode()
-        url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    certificates = next((os.environ[k] for k in ("PIP_CERT", "SSL_CERT_FILE") if os.environ.get(k)), None)
+        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+        # Unredirected: the file store that an index sends us on to is not told.
+        request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
+    certificates = next((os.environ[k] for k in _CA_VARIABLES if os.environ.get(k)), None)
     try:
         context = ssl.create_default_context(cafile=certificates)
-        request = urllib.request.Request(url, headers=headers)
         response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS, context=context)
         return response
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in (401, 403):
-            raise AccessError(f"{_host(url)} refuses {label}: {error.code}", hint="check your credentials") from None
-        if error.code >= 500 or error.code in (408, 416, 429):
-            raise HTTPException(f"{_host(url)} answers {error.code}") from None
-        raise SourceError(f"{_host(url)} has no {label}: {error.code}", hint="check the source's spelling") from None
+            raise AccessError(
+                f"{host(url)} refuses {label} ({error.code})", hint="check your rights there"
+            ) from None
+        if error.code == 416:
+            raise _RangeRefusedError(f"{host(url)} answers 416") from None
+        if error.code >= 500 or error.code in (408, 429):
+            raise HTTPException(f"{host(url)} answers {error.code}") from None
+        raise SourceError(
+            f"{host(url)} has no {label} ({error.code})", hint="check the source's spelling"
+        ) from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, (ConnectionError, TimeoutError)):
             raise error.reason from None
-        hint = "check the network and proxy settings"
-        raise SourceError(f"cannot reach {_host(url)}: {error.reason}", hint=hint) from error
-
-
-def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).hostname or "?"
-
-
-def _shown(url: str) -> str:
-    """The address without the user and password that may stand in it."""
-    parts = urllib.parse.urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        hint = "check the network, the proxy and PIP_INDEX_URL"
+        raise SourceError(f"cannot reach {host(url)}: {error.reason}", hint=hint) from error
 
 
 def _sync_directory(directory: Path) -> None:

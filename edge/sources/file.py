@@ -42,7 +42,9 @@ def fetch(spec: File, base: Path, model: LockedModel, progress: Progress) -> dic
     root, names = _root(spec, base)
     relock = f"restore it, or accept the change with `edge lock {model.name}`"
     if extra := sorted(set(names) ^ {f.path for f in model.files}):
-        raise SourceError(f"{root / extra[0]} is not as locked: there, or in the lock, but not both", hint=relock)
+        raise SourceError(
+            f"{root / extra[0]} is not as locked: there, or in the lock, but not both", hint=relock
+        )
     progress.stage(f"verify {spec.path}", sum(f.size for f in model.files))
     for file in model.files:
         stamp = cache.place("stamps", f"{model.name}-{file.sha256[:16]}.json")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.errors import AccessError, SourceError
+from converters.errors import AccessError, MachineError, SourceError
 from edge.lock import LockedFile, LockedModel
 from edge.progress import Progress
 from edge.sources import cache
@@ -44,14 +44,18 @@ def listing(spec: Hf) -> Listing:
         info = HfApi().model_info(spec.repo, revision=spec.revision, files_metadata=True)
     pinned = Hf(spec.repo, info.sha)
     if not pinned.pinned:
-        raise SourceError(f"the hub names no commit for {spec}", hint="give the 40 digits of a commit after '@'")
+        raise SourceError(
+            f"the hub names no commit for {spec}", hint="give the 40 digits of a commit after '@'"
+        )
     files = {
         s.rfilename: (s.size or 0, s.lfs.sha256 if s.lfs else None)
         for s in info.siblings or []
         if WANTED.fullmatch(s.rfilename)
     }
     if not any(name.endswith(".safetensors") for name in files):
-        raise SourceError(f"{pinned} has no safetensors file", hint="pickled weights are never loaded; convert them")
+        raise SourceError(
+            f"{pinned} has no safetensors file", hint="pickled weights are never loaded; convert them"
+        )
     return Listing(pinned, _licence(info), files)
 
 
@@ -93,22 +97,21 @@ def fetch(spec: Hf, model: LockedModel, progress: Progress) -> dict[str, Path]:
 
 def _download(spec: Hf, name: str, size: int, progress: Progress) -> Path:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.utils import tqdm
+    from huggingface_hub.utils.tqdm import tqdm
 
     cached = try_to_load_from_cache(spec.repo, name, revision=spec.revision)
     if isinstance(cached, str) and Path(cached).exists():
         return Path(cached)
 
-    class Bar(tqdm):  # type: ignore[type-arg]  # not generic at run time
+    class Bar(tqdm):
         """huggingface_hub's bar, drawing nothing."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs | {"disable": True})
+            super().__init__(*args, **kwargs | {"disable": True})  # type: ignore[no-untyped-call]  # tqdm's
             progress.advance(int(kwargs.get("initial") or 0))
 
-        def update(self, n: float | None = 1) -> bool | None:
+        def update(self, n: float | None = 1) -> None:
             progress.advance(int(n or 0))
-            return None
 
     progress.stage(f"download {name}", size)
     try:
@@ -121,32 +124,36 @@ def _download(spec: Hf, name: str, size: int, progress: Progress) -> Path:
 @contextmanager
 def _told(spec: Hf, name: str = "") -> Iterator[None]:
     """huggingface_hub's errors as ours."""
-    import httpx2
     from huggingface_hub import errors
 
-    what = f"{spec}{': ' + name if name else ''}"
+    what = f"{spec}: {name}" if name else str(spec)
     try:
         yield
     except errors.GatedRepoError as error:
-        hint = f"accept the licence at the model's page, then `hf auth login` or set HF_TOKEN ({spec.repo})"
+        hint = f"accept the licence on the page of {spec.repo}, then `hf auth login` or set HF_TOKEN"
         raise AccessError(f"{spec} is gated", hint=hint) from error
-    except (errors.RevisionNotFoundError, errors.EntryNotFoundError) as error:
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            raise SourceError(f"cannot reach the hub for {what}", hint="check the network, HF_ENDPOINT and "
-                              "HF_HUB_OFFLINE") from error  # fmt: skip
-        raise SourceError(f"the hub has no {what}", hint="check the revision and the name") from error
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        hint = "check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
+        raise SourceError(f"cannot reach the hub for {what}", hint=hint) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):
-            # The hub answers 401 both for a private and for a missing repository.
+            # The hub answers 401 for a private and for a missing repository alike.
             hint = "check the name; for a private or gated model `hf auth login` or set HF_TOKEN"
-            raise AccessError(f"the hub refuses {what}: {status}", hint=hint) from error
+            raise AccessError(f"the hub refuses {what} ({status})", hint=hint) from error
+        if status == 404:
+            raise SourceError(f"the hub has no {what}", hint="check the name and the revision") from error
         raise SourceError(f"the hub answers {status} for {what}", hint="try again later") from error
-    except (httpx2.HTTPError, errors.OfflineModeIsEnabled) as error:
-        raise SourceError(f"cannot reach the hub for {what}: {error}", hint="check the network and HF_ENDPOINT") \
-            from error  # fmt: skip
-    except (errors.HFValidationError, OSError) as error:
-        raise SourceError(f"cannot fetch {what}: {error}", hint="check the name, and space in HF_HOME") from error
+    except errors.HFValidationError as error:
+        raise SourceError(f"{spec} is no repository: {error}", hint="write hf:owner/name") from error
+    except errors.HTTPError as error:  # type: ignore[attr-defined]  # of the HTTP library it is built on
+        hint = "check the network and HF_ENDPOINT; run again, and a download continues where it stopped"
+        raise SourceError(f"cannot reach the hub for {what}: {error}", hint=hint) from error
+    except OSError as error:
+        if error.errno is None:
+            raise SourceError(f"cannot fetch {what}: {error}", hint="run the same command again") from error
+        hint = "check free space and rights in HF_HOME"
+        raise MachineError(f"cannot store {what}: {error.strerror}", hint=hint) from error
 
 
 def _licence(info: Any) -> str | None:
