@@ -1,0 +1,49 @@
+"""Bounded memory: the peak of a conversion does not grow with the model (design, rule 1)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.measure import Cost, measure, size
+from benchmarks.random_checkpoint import SHAPES, write_checkpoint
+
+MIB = 1 << 20
+EDGE = str(Path(sys.executable).with_name("edge"))
+
+
+def convert(work: Path, layers: int, **overrides: Any) -> tuple[Cost, int]:
+    """Cost of converting phi-4-mini's true width with `layers` layers for both targets, and its bytes."""
+    config = SHAPES["phi4-mini-full"] | {"num_hidden_layers": layers} | overrides
+    checkpoint = work / f"checkpoint-{layers}"
+    write_checkpoint(checkpoint, config, shards=2)
+    command = [EDGE, "convert", str(checkpoint), "--target", "android", "--target", "cpu", "--no-proof"]
+    cost = measure([*command, "-o", str(work / f"bundle-{layers}")], log=work / "log")
+    print(f"{layers} layers, {size(checkpoint) / 1e6:.0f} MB: {cost.seconds:.1f} s, {cost.peak_mib:.0f} MiB")
+    return cost, size(checkpoint)
+
+
+def check(few: Cost, many: Cost) -> None:
+    assert max(few.peak_bytes, many.peak_bytes) < 512 * MIB
+    # 10 % is the issue's bound; what differs is which chunks happened to be in flight together.
+    assert abs(many.peak_bytes - few.peak_bytes) < 0.1 * few.peak_bytes
+
+
+def test_the_peak_does_not_grow_with_depth(tmp_path: Path) -> None:
+    few, small = convert(tmp_path, 1, vocab_size=16384)
+    many, large = convert(tmp_path, 4, vocab_size=16384)
+    assert large > 2 * small
+    assert many.peak_bytes < large / 2, "the model is small enough to be held whole: this shows nothing"
+    check(few, many)
+
+
+@pytest.mark.slow
+def test_a_whole_phi_4_mini_stays_under_512_mib(tmp_path: Path) -> None:
+    """3.8B parameters in bfloat16, and a quarter of the layers: needs 20 GB of disk and some minutes."""
+    quarter, _ = convert(tmp_path, 8)
+    whole, nbytes = convert(tmp_path, 32)
+    assert nbytes > 7e9
+    check(quarter, whole)
