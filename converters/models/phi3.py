@@ -82,15 +82,13 @@ def _attention(config: StrictConfig, hidden_size: int, context_length: int) -> A
             hint="compare config.json with the one that the model was published with",
         )
     head_dim = config.integer("head_dim", hidden_size // heads or None)
-    window = config.take("sliding_window")
-    if window is not None:
-        window = config.integer("sliding_window")
+    window = config.integer("sliding_window", context_length)
     return Attention(
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         scale=head_dim**-0.5,
-        window=window if window is not None and window < context_length else None,
+        window=window if window < context_length else None,
     )
 
 
