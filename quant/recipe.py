@@ -26,8 +26,8 @@ Precision = Literal["int4", "int8", "f16", "bf16", "f32"]
 
 FLOAT_BYTES: Mapping[str, int] = {"f32": 4, "f16": 2, "bf16": 2}
 _LARGEST = {
-    "f32": np.finfo(np.float32).max,
-    "f16": np.finfo(np.float16).max,
+    "f32": float(np.finfo(np.float32).max),
+    "f16": float(np.finfo(np.float16).max),
     "bf16": float(np.array(0x7F7F, np.uint16).view(ml_dtypes.bfloat16)),
 }
 _HEADS = ("embedding", "lm_head")
@@ -71,18 +71,24 @@ class Recipe:
         """How `weight` is stored. UnsupportedError when no rule matches it."""
         if not weight.is_matrix:
             return "f32"
-        asked = self._asked(weight)
+        asked = self._rule(weight).storage
         return "f16" if asked in FORMATS and weight.shape[1] % BLOCK else asked
 
     def notes(self, decoder: Decoder) -> list[str]:
-        """One line for every matrix that is stored otherwise than its rule says, and why."""
-        lines = []
-        for weight in decoder.weights():
-            if weight.is_matrix and self.storage(weight) != self._asked(weight):
-                columns = weight.shape[1]
+        """One line for every matrix stored otherwise than its rule says, and for every rule that never decides."""
+        lines, used = [], set()
+        for weight in filter(lambda w: w.is_matrix, decoder.weights()):
+            rule = self._rule(weight)
+            used.add(rule)
+            if self.storage(weight) != rule.storage:
                 lines.append(
-                    f"{weight.name}: f16 instead of {self._asked(weight)}, "
-                    f"its {columns} columns are no multiple of {BLOCK}"
+                    f"{weight.name}: f16 instead of {rule.storage}, "
+                    f"its {weight.shape[1]} columns are no multiple of {BLOCK}"
+                )
+        for rule in self.rules:
+            if rule not in used and not (decoder.tied and rule.pattern == "lm_head"):
+                lines.append(
+                    f"recipe {self.name}: the rule for {rule.pattern} decides no weight of this model"
                 )
         return lines
 
@@ -106,13 +112,12 @@ class Recipe:
         return dequantize(encoded) if isinstance(encoded, Blocks) else encoded.astype(np.float32)
 
     def row_bytes(self, weight: Weight) -> int:
-        """Bytes of one row: packed codes, float16 scales, and one byte a zero point."""
+        """Bytes of one row as GGUF packs it; MatMulNBits differs in its scales' dtype and its zero points."""
         columns = weight.shape[1] if weight.is_matrix else 1
         storage = self.storage(weight)
         if storage in FLOAT_BYTES:
             return columns * FLOAT_BYTES[storage]
-        fmt = FORMATS[storage]
-        return columns // BLOCK * (BLOCK * fmt.bits // 8 + 2 + (not fmt.symmetric))
+        return columns // BLOCK * FORMATS[storage].gguf_bytes
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for a manifest; `from_data` reads it back."""
@@ -125,7 +130,7 @@ class Recipe:
             raise _no_recipe("it needs exactly the keys name and rules")
         if not isinstance(data["name"], str) or not isinstance(data["rules"], list) or not data["rules"]:
             raise _no_recipe("name must be a string and rules a list that is not empty")
-        return cls(data["name"], tuple(_rule(i, rule) for i, rule in enumerate(data["rules"])))
+        return cls(data["name"], tuple(_read_rule(i, rule) for i, rule in enumerate(data["rules"])))
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
@@ -144,17 +149,17 @@ class Recipe:
             ) from None
         return cls.from_data(data)
 
-    def _asked(self, weight: Weight) -> Storage:
+    def _rule(self, weight: Weight) -> Rule:
         for rule in self.rules:
             if fnmatchcase(weight.name, rule.pattern):
-                return rule.storage
+                return rule
         raise UnsupportedError(
             f"no rule of recipe {self.name} matches weight {weight.name}",
             hint='end the recipe with a rule whose pattern is "*"',
         )
 
 
-def _rule(index: int, data: object) -> Rule:
+def _read_rule(index: int, data: object) -> Rule:
     where = f"rule {index + 1}"
     if not isinstance(data, Mapping) or set(data) != {"pattern", "storage", "method"}:
         raise _no_recipe(f"{where} needs exactly the keys pattern, storage and method")
@@ -180,11 +185,12 @@ def _no_recipe(why: str) -> UnsupportedError:
 def _cast(weight: Weight, storage: str, raw: NDArray[np.generic], start: int) -> NDArray[np.generic]:
     with np.errstate(over="ignore"):
         wide = raw.astype(np.float32)
-    good = np.abs(wide) <= _LARGEST[storage]
-    if not good.all():
-        row, *column = (int(i) for i in np.argwhere(~good)[0])
-        value = float(wide[(row, *column)])
-        raise _refuse(weight, storage, start + row, column[0] if column else None, value)
+    limit = _LARGEST[storage]
+    # A nan makes both comparisons false.
+    if not (wide.max(initial=0) <= limit and wide.min(initial=0) >= -limit):
+        place = tuple(int(i) for i in np.argwhere(~(np.abs(wide) <= limit))[0])
+        column = place[1] if weight.is_matrix else None
+        raise _refuse(weight, storage, start + place[0], column, float(wide[place]))
     if storage == "f32":
         return wide
     return wide.astype(np.float16 if storage == "f16" else ml_dtypes.bfloat16)
@@ -198,7 +204,7 @@ def _refuse(
     if np.isfinite(value):
         return UnsupportedError(
             f"{place} is {value:g}, too large for {storage} (tensor {tensors})",
-            hint="store this weight as bf16 or f32: --precision f32, or a recipe with a rule for it",
+            hint="try --precision f32, or --recipe FILE with a rule that stores this weight as bf16 or f32",
         )
     return CheckpointError(
         f"{place} is {value} (tensor {tensors})", hint="the checkpoint is damaged: fetch or export it again"
