@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf has no types
 from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Weight
@@ -94,7 +95,7 @@ def _external_tensors(path: Path) -> dict[str, tuple[int, int, tuple[int, ...]]]
     """(offset, bytes, shape) of every tensor in the data file; second views of the same bytes keep the name."""
     try:
         model = onnx.load(path, load_external_data=False)
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+    except (OSError, DecodeError) as error:
         raise _damaged(f"{path} cannot be read: {error}") from None
     places: dict[str, tuple[int, int, tuple[int, ...]]] = {}
     for tensor in model.graph.initializer:
@@ -103,7 +104,10 @@ def _external_tensors(path: Path) -> dict[str, tuple[int, int, tuple[int, ...]]]
         entries = {entry.key: entry.value for entry in tensor.external_data}
         if entries.get("location") != DATA_FILE:
             raise _damaged(f"{path}: {tensor.name} lies in {entries.get('location')!r}, not in {DATA_FILE}")
-        place = (int(entries["offset"]), int(entries["length"]), tuple(tensor.dims))
+        numbers = [entries.get(key, "") for key in ("offset", "length")]
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            raise _damaged(f"{path}: {tensor.name} has offset and length {numbers}")
+        place = (int(numbers[0]), int(numbers[1]), tuple(tensor.dims))
         places[tensor.name.removesuffix(".rows")] = place
     return places
 
