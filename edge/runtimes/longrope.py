@@ -1,23 +1,26 @@
 """Where an ONNX decoder graph switches its LongRoPE factors.
 
 genai_config.json has no place for it (unknown keys are an error in onnxruntime-genai 0.18), so the graph
-itself is asked: LongRoPE graphs choose their caches with `If(Greater(total_length, original_context))`.
+itself is asked: it compares the total length with the original context, `Greater(total, original)`. Our own
+graphs choose rows of one table with the answer, those of genai's model builder branch on it with `If`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from converters.errors import UnsupportedError
 
-_GENAI_SWITCH = 4096
-"""onnxruntime-genai's own rule for its `phi3` and `phimoe` types is fixed at this length."""
+_SHORTEST = 16
+"""Comparisons with smaller numbers are no context length (a graph may ask whether a length is over 1)."""
 
 
 def switch_length(model: Path) -> int | None:
     """The total length up to which `model` uses its short factors; None when it has one set only.
 
-    Reads the graph without its external data. Raises UnsupportedError when the file is no ONNX model.
+    Reads the graph without its external data. Raises UnsupportedError when the file is no ONNX model, or
+    branches on a length that is not to be found in it.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # no stubs in its wheel
@@ -28,24 +31,20 @@ def switch_length(model: Path) -> int | None:
         raise UnsupportedError(
             f"{model}: not a readable ONNX graph ({error})", hint="edge verify BUNDLE"
         ) from None
-    producer = {output: node for node in graph.node for output in node.output}
-    scalars = {t.name: t for t in graph.initializer if _elements(t) == 1}
-    choices = [node for node in graph.node if node.op_type == "If"]
-    for choice in choices:
-        compare = producer.get(choice.input[0])
-        if compare is None or compare.op_type != "Greater":
-            continue
-        limit = scalars.get(compare.input[1])
-        source = producer.get(compare.input[1])
-        if limit is None and source is not None and source.op_type == "Constant":
-            limit = next((a.t for a in source.attribute if a.name == "value"), None)
-        if limit is not None:
-            return int(onnx.numpy_helper.to_array(limit).item())
-    return _GENAI_SWITCH if choices else None
-
-
-def _elements(tensor: object) -> int:
-    count = 1
-    for dim in getattr(tensor, "dims", ()):
-        count *= dim
-    return count
+    scalars: dict[str, Any] = {t.name: t for t in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            scalars |= {node.output[0]: a.t for a in node.attribute if a.name == "value"}
+    integers = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+    limits = set()
+    for node in graph.node:
+        limit = scalars.get(node.input[1]) if node.op_type == "Greater" else None
+        if limit is not None and limit.data_type in integers and all(dim == 1 for dim in limit.dims):
+            limits.add(int(onnx.numpy_helper.to_array(limit).item()))
+    limits = {limit for limit in limits if limit >= _SHORTEST}
+    if len(limits) > 1 or (not limits and any(node.op_type == "If" for node in graph.node)):
+        raise UnsupportedError(
+            f"{model}: it branches on a length, and where is not clear ({sorted(limits) or 'no constant'})",
+            hint="convert the checkpoint with `edge convert`",
+        )
+    return next(iter(limits), None)
