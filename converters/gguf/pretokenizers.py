@@ -7,6 +7,7 @@ what is not listed here is refused.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from converters.errors import UnsupportedError
@@ -27,14 +28,24 @@ _O200K = "|".join(
 )
 _DIGIT = r"\p{N}"
 
-# (expressions in order, whole words of the vocabulary taken before any merge) -> name
-_NAMES: dict[tuple[tuple[str, ...], bool], str] = {
-    ((_GPT2,), False): "gpt-2",
-    ((_DIGIT, _GPT2), False): "smollm",
-    ((_CL100K,), False): "dbrx",
-    ((_CL100K,), True): "llama-bpe",
-    ((_CL100K.replace("{1,3}", ""),), False): "qwen2",
-    ((_O200K,), False): "gpt-4o",
+
+@dataclass(frozen=True)
+class Pre:
+    """A name, and whether the engine takes a whole word that is a token before it looks at any merge."""
+
+    name: str
+    whole_words: bool
+
+
+# Expressions in order -> names. For o200k (Phi-4-mini) llama.cpp's "gpt-4o" is not the same: it does not count
+# combining marks as letters, and gives other ids for Hindi, Thai and decomposed accents. The name used here does;
+# what is left: it does not know the case of letters outside ASCII (" ÜBER" is cut after the "Ü").
+_NAMES: dict[tuple[str, ...], tuple[Pre, ...]] = {
+    (_GPT2,): (Pre("gpt-2", False),),
+    (_DIGIT, _GPT2): (Pre("smollm", False),),
+    (_CL100K,): (Pre("dbrx", False), Pre("llama-bpe", True)),
+    (_CL100K.replace("{1,3}", ""),): (Pre("qwen2", False),),
+    (_O200K,): (Pre("granite-embed-multi-97m", True),),
 }
 # The same language in the spellings of tiktoken: their possessive quantifiers change no match here.
 _SPELLINGS = dict.fromkeys(
@@ -48,13 +59,13 @@ _SPELLINGS = dict.fromkeys(
 )
 
 
-def name_of(pre_tokenizer: dict[str, Any] | None, *, ignore_merges: bool) -> str:
-    """llama.cpp's name. UnsupportedError, with the expression, when it has none."""
+def find(pre_tokenizer: dict[str, Any] | None, *, whole_words: bool) -> Pre:
+    """llama.cpp's name; of two, the one that treats whole words so. UnsupportedError when it has none."""
     expressions = tuple(_expressions(pre_tokenizer))
-    found = _NAMES.get((tuple(_SPELLINGS.get(e, e) for e in expressions), ignore_merges))
+    found = _NAMES.get(tuple(_SPELLINGS.get(e, e) for e in expressions))
     if found is None:
-        raise _refuse(f"the pre-tokenizer {' then '.join(expressions)!r}, ignore_merges={ignore_merges}")
-    return found
+        raise _refuse(f"the pre-tokenizer {' then '.join(expressions)!r}")
+    return next((pre for pre in found if pre.whole_words == whole_words), found[0])
 
 
 def _expressions(stage: dict[str, Any] | None) -> list[str]:

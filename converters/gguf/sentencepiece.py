@@ -9,7 +9,7 @@ SentencePiece model; where it is not, the difference is refused and not approxim
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from converters.errors import UnsupportedError
@@ -20,8 +20,11 @@ UNMERGED_SCORE = -1e6
 SPACE = "▁"
 
 
-def scores(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> dict[str, float]:
-    """Piece -> score, 0 for the first to be merged, then -1, -2, ...; pieces that no merge makes are left out."""
+def scores(tokens: Set[str], merges: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """Piece -> score, 0 for the first to be merged, then -1, -2, ...; pieces that no merge makes are left out.
+
+    `tokens` are all texts that llama.cpp might join to, added tokens included.
+    """
     order: dict[str, float] = {}
     last = None
     for left, right in merges:
@@ -31,10 +34,10 @@ def scores(vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> dict[
         order.setdefault(piece, float(-len(order)))
         last = piece
     known = set(merges)
-    for piece in vocab:
+    for piece in sorted(tokens):
         for i in range(1, len(piece)):
             pair = (piece[:i], piece[i:])
-            if pair not in known and pair[0] in vocab and pair[1] in vocab:
+            if pair not in known and pair[0] in tokens and pair[1] in tokens:
                 raise refuse(f"{pair[0]!r} and {pair[1]!r} make the piece {piece!r}, but are no merge")
     return order
 

@@ -99,8 +99,9 @@ def _vocabulary(data: dict[str, Any], path: Path, vocab_size: int) -> Vocabulary
         if model.get(key):
             raise sentencepiece.refuse(f"{key} is {model[key]!r}")
     vocab: dict[str, int] = model["vocab"]
-    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
-    if any(len(m) != 2 or m[0] + m[1] not in vocab for m in merges):
+    # Two spellings: "a b" until tokenizers 0.20, ["a", "b"] since.
+    merges = [_pair(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
+    if any(left + right not in vocab for left, right in merges):
         raise damaged(path, "a merge makes no token of the vocabulary")
     added = _added(data)
     tokens, types = _tokens(vocab, added, path, vocab_size)
@@ -108,16 +109,19 @@ def _vocabulary(data: dict[str, Any], path: Path, vocab_size: int) -> Vocabulary
     if not model.get("byte_fallback"):
         if data.get("normalizer") is not None:
             raise sentencepiece.refuse(f"the normalizer {data['normalizer'].get('type')}")
-        pre = pretokenizers.name_of(data.get("pre_tokenizer"), ignore_merges=bool(model.get("ignore_merges")))
+        whole = bool(model.get("ignore_merges"))
+        pre = pretokenizers.find(data.get("pre_tokenizer"), whole_words=whole)
+        if pre.whole_words != whole:
+            _check_whole_words(vocab, merges, {t.content for t in added})
         joined = [" ".join(m) for m in merges]
-        return Vocabulary("gpt2", pre, tokens, types, None, joined, None, False, prefix, suffix, added)
+        return Vocabulary("gpt2", pre.name, tokens, types, None, joined, None, False, prefix, suffix, added)
     space = sentencepiece.adds_space(data.get("normalizer"), data.get("pre_tokenizer"))
     sentencepiece.check_bytes(vocab)
     if model.get("ignore_merges"):
         raise sentencepiece.refuse("ignore_merges")
     if raw := [t["content"] for t in data.get("added_tokens", ()) if t.get("normalized")]:
         raise sentencepiece.refuse(f"the added token {raw[0]!r} is looked for after normalization")
-    order = sentencepiece.scores(vocab, [(m[0], m[1]) for m in merges])
+    order = sentencepiece.scores(set(tokens), merges)
     scores = [order.get(token, sentencepiece.UNMERGED_SCORE) for token in tokens]
     for token, i in vocab.items():
         if sentencepiece.BYTE.fullmatch(token):
@@ -126,6 +130,21 @@ def _vocabulary(data: dict[str, Any], path: Path, vocab_size: int) -> Vocabulary
     if unknown is not None:
         types[unknown] = TokenType.UNKNOWN
     return Vocabulary("llama", "default", tokens, types, scores, None, unknown, space, prefix, suffix, added)
+
+
+def _pair(merge: list[str]) -> tuple[str, str]:
+    left, right = merge
+    return left, right
+
+
+def _check_whole_words(vocab: dict[str, int], merges: list[tuple[str, str]], added: set[str]) -> None:
+    """Taking whole words first changes nothing when the merges make every token out of its own text."""
+    from tokenizers import models
+
+    model = models.BPE(vocab, merges)
+    for token in vocab:
+        if token not in added and len(model.tokenize(token)) != 1:
+            raise sentencepiece.refuse(f"the merges do not lead to the token {token!r}")
 
 
 def _added(data: dict[str, Any]) -> tuple[AddedToken, ...]:
