@@ -81,7 +81,8 @@ def divergence(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -
 
 def _log_softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:
     x = x - x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+    normalized: NDArray[np.float64] = x - np.log(np.exp(x).sum(-1, keepdims=True))
+    return normalized
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from converters import gguf, onnx
 from converters.checkpoint import Checkpoint
@@ -25,7 +25,7 @@ from edge.proof import Subject, prove
 from edge.sources import Resolved, resolve
 from edge.staging import staging
 from edge.targets import Target, get_target
-from quant.recipe import Recipe
+from quant.recipe import Precision, Recipe
 
 ROOMS = {"onnx": onnx, "gguf": gguf}
 KV_BYTES = {"onnx": 4, "gguf": 2}  # float32 cache in the CPU graph, float16 by llama.cpp's default
@@ -182,7 +182,7 @@ def _variants(
     variants = []
     for (format_name, precision, asked), members in grouped.items():
         room = ROOMS[format_name]
-        recipe = Recipe.load(request.recipe) if request.recipe else Recipe.preset(precision)
+        recipe = Recipe.load(request.recipe) if request.recipe else Recipe.preset(cast(Precision, precision))
         room.check(decoder, recipe)
         limit, reason = room.context_limit(decoder)
         context = min(asked, limit)
