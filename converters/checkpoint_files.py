@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from converters.errors import CheckpointError
@@ -141,6 +141,6 @@ def check_index(tensors: Mapping[str, TensorInfo], index: Mapping[str, str]) -> 
 
 
 def _is_plain(name: str) -> bool:
-    # Both flavours: Windows takes "..\\x" and "C:x" for paths, and an index must mean the same everywhere.
-    bare = PurePosixPath(name).name == name and PureWindowsPath(name).name == name
+    # By the rules of Windows, which include POSIX's: an index must mean the same everywhere.
+    bare = PureWindowsPath(name).name == name
     return bare and len(name) <= 255 and name.isprintable() and name.endswith(".safetensors")

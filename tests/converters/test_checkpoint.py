@@ -6,8 +6,11 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import psutil
@@ -22,6 +25,17 @@ from converters.row_log import RowLog
 from tests.attacks.checkpoints import DATA, HEADER, INDEX, SHARDS, SINGLE, pack, write_shards, write_single
 
 TORCH = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
+
+
+@contextmanager
+def eager_switches() -> Iterator[None]:
+    """Threads switch as often as the interpreter can, so that an update without its lock gets lost."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.fixture
@@ -177,25 +191,22 @@ def test_rows_read_is_exact_from_many_threads(directory: Path) -> None:
         def read(row: int) -> bytes:
             return checkpoint.read("f", row % 5, row % 5 + 1).tobytes()
 
-        interval = sys.getswitchinterval()
-        sys.setswitchinterval(1e-6)  # switch threads between any two bytecodes: a lost update would show
-        try:
+        with eager_switches():
             rows = list(pool.map(read, range(5 * 2000)))
-        finally:
-            sys.setswitchinterval(interval)
         assert b"".join(rows) == expected * 2000
         assert checkpoint.rows_read["f"] == 5 + 5 * 2000
 
 
-def test_a_row_log_takes_every_range_from_many_threads() -> None:
-    log = RowLog()
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda row: log.add("t", row, row + 1), range(2000)))
-    finally:
-        sys.setswitchinterval(interval)
+def test_a_row_log_loses_no_range_between_threads() -> None:
+    log, barrier = RowLog(), Barrier(4)
+
+    def add(first: int) -> None:
+        barrier.wait()
+        for row in range(first, 2000, 4):
+            log.add("t", row, row + 1)
+
+    with eager_switches(), ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(4)))
     assert log.counts() == {"t": 2000}
     assert log.covers("t", 2000)
     assert not log.covers("t", 2001)
