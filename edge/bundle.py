@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,6 +22,7 @@ from converters.errors import BundleError
 MANIFEST = "manifest.json"
 PROOF = "proof.json"
 FORMAT = 1
+HASH_THREADS = 4
 MAX_MANIFEST_BYTES = 16 << 20
 _REMAKE = "make it again with `edge convert`"
 
@@ -112,6 +114,17 @@ def list_files(directory: Path) -> list[str]:
     """Relative POSIX paths of all files below `directory` but the manifest, sorted."""
     found = (p.relative_to(directory).as_posix() for p in directory.rglob("*") if not p.is_dir())
     return sorted(name for name in found if name != MANIFEST)
+
+
+def hash_files(directory: Path, advance: Callable[[int], None] | None = None) -> dict[str, dict[str, Any]]:
+    """{relative path: {size, sha256}} of all files below `directory` but the manifest, a few at a time."""
+    names = list_files(directory)
+    with ThreadPoolExecutor(HASH_THREADS) as pool:
+        digests = pool.map(lambda name: sha256(directory / name, advance), names)
+        return {
+            name: {"size": (directory / name).stat().st_size, "sha256": digest}
+            for name, digest in zip(names, digests, strict=True)
+        }
 
 
 def write_json(file: Path, data: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from converters.errors import MachineError, ProofError, UnsupportedError
 from converters.models import describe
 from converters.writer import ArtifactWriter
 from edge import streaming
-from edge.bundle import MANIFEST, PROOF, sha256, write_json
+from edge.bundle import MANIFEST, PROOF, hash_files, write_json
 from edge.machine import cores, peak_memory
 from edge.manifest import build_manifest, copy_shared_files
 from edge.progress import Progress
@@ -247,7 +247,7 @@ def convert(planned: Plan, progress: Progress) -> Report:
             if not proof["passed"] and not request.allow_unproven:
                 raise _failed(proof)
         progress.stage("hash", planned.to_data()["write_bytes"])
-        manifest = build_manifest(planned, decoder, directory, proof, lambda f: sha256(f, progress.advance))
+        manifest = build_manifest(planned, decoder, proof, hash_files(directory, progress.advance))
         write_json(directory / MANIFEST, manifest)
     progress.done()
     sizes = {name: entry["size"] for name, entry in manifest["files"].items()}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.decoder import Decoder
-from edge.bundle import FORMAT, list_files
+from edge.bundle import FORMAT
 
 if TYPE_CHECKING:
     from edge.convert import Plan
@@ -37,16 +36,11 @@ def copy_shared_files(checkpoint: Path, bundle: Path) -> None:
 def build_manifest(
     planned: Plan,
     decoder: Decoder,
-    directory: Path,
     proof: dict[str, Any] | None,
-    digest: Callable[[Path], str],
+    files: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
-    """The manifest of a finished staging directory (format: see edge.bundle)."""
+    """The manifest of a finished staging directory whose hashed files are `files` (format: see edge.bundle)."""
     verdict = "unproven: --no-proof" if proof is None else "passed" if proof["passed"] else "unproven: failed"
-    files = {}
-    for name in list_files(directory):
-        file = directory / name
-        files[name] = {"size": file.stat().st_size, "sha256": digest(file)}
     source = planned.source
     return {
         "format": FORMAT,
