@@ -70,7 +70,8 @@ def packages() -> Iterator[Finding]:
     except PackageNotFoundError:
         yield Finding("packages", "fail", "edge itself is not installed", "pip install -e .")
         return
-    wrong, right = [], []
+    wrong: list[str] = []
+    right: list[str] = []
     for requirement in declared:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue

@@ -11,6 +11,7 @@ import errno
 import importlib
 import io
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
@@ -54,15 +55,20 @@ class _Commands(TyperGroup):
         return name, stand_in and load(stand_in.name), rest
 
     def invoke(self, ctx: Any) -> Any:
-        # A reader that has seen enough (`| head`) is no error; typer would exit with 1.
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
+        except BrokenPipeError as error:
             if not _reader_is_gone():
-                raise
+                raise _BrokenSocketError from error
+            # A reader that has seen enough (`| head`) is no error. Python must not flush at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         return result
+
+
+class _BrokenSocketError(Exception):
+    """Carries a BrokenPipeError past typer, which takes every one for stdout's and exits with 1."""
 
 
 def load(name: str | None) -> Any:
@@ -74,13 +80,16 @@ def load(name: str | None) -> Any:
 
 
 def _reader_is_gone() -> bool:
-    """Whether it is stdout that broke (a socket can too); if so, stop Python from flushing it at exit."""
+    """Whether stdout is a pipe that nobody reads any more: a socket can raise BrokenPipeError too."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _print_version(wanted: bool) -> None:
@@ -135,6 +144,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         hint = "close other programs, or try `--threads 1`"
         return _told(error, "out of memory", hint, EXIT_BUG)
+    except _BrokenSocketError as wrapped:
+        cause = wrapped.__cause__ or wrapped
+        return _told(cause, f"a connection broke: {cause}", "run the command again", EXIT_BUG)
     except OSError as error:
         return _told(error, _os_cause(error), _os_hint(error), EXIT_BUG)
     except Exception as error:  # the outermost border: what arrives here is a bug, and is told as one
