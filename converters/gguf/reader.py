@@ -61,6 +61,8 @@ class Gguf:
         stop = rows if stop is None else stop
         if not 0 <= start <= stop <= rows:
             raise ValueError(f"rows {start}..{stop} of {rows} in {name}")
+        if start == stop:
+            return np.empty((0, tensor.shape[-1]) if len(tensor.shape) > 1 else 0, np.float32)
         data = bytearray((stop - start) * tensor.row_bytes)
         self._read_into(memoryview(data), tensor.offset + start * tensor.row_bytes, name)
         packed = np.frombuffer(data, np.uint8).reshape(stop - start, tensor.row_bytes)
