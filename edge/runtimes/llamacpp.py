@@ -8,14 +8,16 @@ LongRoPE model gets a short context up to the original length, and beyond it a l
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.errors import MachineError, UnsupportedError
+from converters.errors import CheckpointError, MachineError, UnsupportedError
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
 from edge.runtimes.tokenizer import END_TEXTS
 
@@ -42,11 +44,33 @@ def load(path: Path, *, context_length: int | None, threads: int | None, exact: 
     return LlamaCppRuntime(llama_cpp, path, context_length, threads, exact)
 
 
-def _silence(level: int, text: bytes, user: object) -> None: ...
+_callbacks: list[Any] = []
+"""The C callbacks, kept alive as long as the library."""
 
 
-_log_callback: list[Any] = []
-"""Keeps the C callback alive as long as the library."""
+def _quiet(library: Any) -> None:
+    """Once a process: no log on stderr, and two lines instead of a backtrace where ggml gives up."""
+    if _callbacks:
+        return
+    from llama_cpp._ggml import libggml
+
+    def ignore(level: int, text: bytes, user: object) -> None: ...
+
+    def abort(message: bytes) -> None:
+        # ggml aborts the process when this returns. Nothing in it can be saved: leave as the machine's fault.
+        cause = message.decode("utf-8", "replace").rpartition("/")[2]
+        print(f"error: llama.cpp gave up: {cause}", file=sys.stderr)
+        print(
+            "hint: the file is damaged or this llama.cpp cannot run it; `edge inspect FILE`", file=sys.stderr
+        )
+        sys.stderr.flush()
+        os._exit(MachineError.exit_code)
+
+    _callbacks.append(library.llama_log_callback(ignore))
+    _callbacks.append(ctypes.CFUNCTYPE(None, ctypes.c_char_p)(abort))
+    library.llama_log_set(_callbacks[0], ctypes.c_void_p(0))
+    libggml.ggml_set_abort_callback(_callbacks[1])
+    library.llama_backend_init()
 
 
 class LlamaCppRuntime:
@@ -57,17 +81,14 @@ class LlamaCppRuntime:
     ) -> None:
         self._c = library
         self.name = f"llama.cpp (llama-cpp-python {library.__version__})"
-        if not _log_callback:
-            _log_callback.append(library.llama_log_callback(_silence))
-            library.llama_log_set(_log_callback[0], ctypes.c_void_p(0))
-            library.llama_backend_init()
+        _quiet(library)
         self._context: Any = None
         self._batch: Any = None
         self._model: Any = library.llama_model_load_from_file(
             str(path).encode(), library.llama_model_default_params()
         )
         if not self._model:
-            raise UnsupportedError(f"{path}: {self.name} cannot load it", hint=f"edge inspect {path}")
+            raise CheckpointError(f"{path}: {self.name} cannot load it", hint=f"edge inspect {path}")
         self._vocab = library.llama_model_get_vocab(self._model)
         self.vocab_size: int = library.llama_vocab_n_tokens(self._vocab)
         trained: int = library.llama_model_n_ctx_train(self._model)
@@ -78,6 +99,7 @@ class LlamaCppRuntime:
                 hint=f"--context {trained}",
             )
         self._switch = self._switch_length(path)
+        self._strip = self._stripper(path)
         self._threads, self._exact = threads, exact
         self._ids: list[int] = []
         self._long: bool | None = None
@@ -96,6 +118,16 @@ class LlamaCppRuntime:
                 hint=f"--context {int(value) // _PAD * _PAD or int(value)}",
             )
         return int(value)
+
+    def _stripper(self, path: Path) -> Callable[[str, bool], str]:
+        """Takes the white space away that special tokens swallow: our own files say so, llama.cpp does not."""
+        from converters.gguf import strip
+
+        try:
+            rules = strip.from_text(self._metadata(strip.KEY) or "[]")
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}", hint=f"edge inspect {path}") from None
+        return lambda text, special: strip.apply(text, rules, special=special)
 
     def _metadata(self, key: str) -> str | None:
         buffer = ctypes.create_string_buffer(1)
@@ -195,7 +227,7 @@ class LlamaCppRuntime:
         del self._ids[position:]
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        data = text.encode()
+        data = self._strip(text, special).encode()
         capacity = len(data) + 8
         tokens = (self._c.llama_token * capacity)()
         count = self._c.llama_tokenize(self._vocab, data, len(data), tokens, capacity, False, special)
