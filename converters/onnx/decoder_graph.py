@@ -1,4 +1,5 @@
-"""The decoder as an ONNX graph for the CPU: 16-odd nodes a layer, float32 activations.
+"""The decoder as an ONNX graph for the CPU: eleven nodes a layer where the kernel rotates, float32
+activations.
 
 Inputs `input_ids` and `attention_mask` (int64 [batch, tokens], [batch, total]) and the KV cache
 `past_key_values.N.key/value` (float32 [batch, kv_heads, past, head size]); outputs `logits`

@@ -30,6 +30,8 @@ HEADS = {
     "padded-one-pair": {"head_dim": 20, "partial_rotary_factor": 0.1},
     "wide-unrotated": {"head_dim": 24, "partial_rotary_factor": 0.5},
     "fused-partial": {"head_dim": 32, "partial_rotary_factor": 0.5},
+    "fused-phi-4-mini": {"head_dim": 128, "partial_rotary_factor": 0.75},
+    "fused-phi-3-mini": {"head_dim": 96},
     "fused-wider-than-hidden": {"head_dim": 64},
 }
 FEEDS = {"prefill": [40], "chunks": [17, 1, 22], "decode": [28] + [1] * 12}
