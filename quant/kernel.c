@@ -18,7 +18,7 @@
 #define NORMAL 6.103515625e-05f      /* 2^-14, the least normal float16 */
 #define HALF_MAX 65504.0f
 
-enum { BLOCK = 32, REFINEMENTS = 2, ASYM_BITS = 7 };
+enum { BLOCK = 32, ASYM_BITS = 7 };
 enum format { INT4, INT4_ASYM, INT8, FORMATS };
 enum dtype { F32, F16, BF16, F64, DTYPES };
 

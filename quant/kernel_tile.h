@@ -45,21 +45,14 @@ INLINE VF NAME(grid)(VF v, int keep) {
     return (VF)((VI)r | ((VI)v & INT32_MIN));
 }
 
-typedef struct {
-    VF error, fit;
-} NAME(trial);
-
-/* Squared error of x with scale s and codes in [low, high]; fit: the least-squares scale of these codes. */
-INLINE NAME(trial) NAME(attempt)(const TILE *t, VF s, VF low, VF high) {
-    VF inverse = 1.0f / s, error = {0}, xq = {0}, qq = {0};
+/* Squared error of x with scale s and codes in [low, high]. */
+INLINE VF NAME(error)(const TILE *t, VF s, VF low, VF high) {
+    VF inverse = 1.0f / s, sum = {0};
     for (int i = 0; i < BLOCK; i++) {
         VF q = NAME(nearest)(NAME(clip)(t->x[i] * inverse, low, high)), e = t->x[i] - q * s;
-        error += e * e;
-        xq += t->x[i] * q;
-        qq += q * q;
+        sum += e * e;
     }
-    VI some = qq > 0;
-    return (NAME(trial)){error, SELECT(some, xq / SELECT(some, qq, ALL(1)), s)};
+    return sum;
 }
 
 INLINE void NAME(finish)(TILE *t, VF s, VF low, VF high, VF offset, VI dead) {
@@ -84,7 +77,9 @@ static void NAME(int4)(TILE *t) {
     for (int k = 0; k < COUNT(DIVISORS); k++) {
         VF yq = {0}, qq = {0};
         for (int i = 0; i < BLOCK; i++) {
-            VF q = NAME(nearest)(NAME(clip)(y[i] * DIVISORS[k], low, high));
+            VF q = y[i] * DIVISORS[k];
+            /* |y| <= 1, and the positive divisors are below 7.5: no code of theirs leaves the range. */
+            q = NAME(nearest)(DIVISORS[k] > 0 ? q : NAME(clip)(q, low, high));
             yq += y[i] * q;
             qq += q * q;
         }
@@ -95,15 +90,7 @@ static void NAME(int4)(TILE *t) {
     }
 
     VF s = NAME(grid)(top * -0.125f, 11), next = NAME(grid)(top * ratio, 11);
-    NAME(trial) now = NAME(attempt)(t, s, low, high);
-    for (int k = 0; k < REFINEMENTS; k++) {
-        NAME(trial) then = NAME(attempt)(t, next, low, high);
-        VI better = then.error < now.error;
-        KEEP_IF(better, next, s);
-        KEEP_IF(better, then.error, now.error);
-        KEEP_IF(better, then.fit, now.fit);
-        next = NAME(grid)(now.fit, 11);
-    }
+    KEEP_IF(NAME(error)(t, next, low, high) < NAME(error)(t, s, low, high), next, s);
     NAME(finish)(t, s, low, high, ALL(8), dead);
 }
 
@@ -135,14 +122,14 @@ static void NAME(int4_asym)(TILE *t) {
 
     VF s = NAME(grid)(span / 15.0f, ASYM_BITS), z;
     z = NAME(nearest)(NAME(clip)(-bottom * (1.0f / s), none, last));
-    NAME(trial) now = NAME(attempt)(t, s, -z, last - z);
+    VF least = NAME(error)(t, s, -z, last - z);
     for (int k = 0; k < COUNT(NEIGHBOURS); k++) {
         VF next = NAME(grid)(span * ratio * NEIGHBOURS[k], ASYM_BITS);
-        NAME(trial) then = NAME(attempt)(t, next, -zero, last - zero);
-        VI better = then.error < now.error;
+        VF sum = NAME(error)(t, next, -zero, last - zero);
+        VI better = sum < least;
         KEEP_IF(better, next, s);
         KEEP_IF(better, zero, z);
-        KEEP_IF(better, then.error, now.error);
+        KEEP_IF(better, sum, least);
     }
     KEEP_IF(dead, none, z);
     t->zero = z;
@@ -156,8 +143,7 @@ static void NAME(int8)(TILE *t) {
     VF s = NAME(grid)(top / 127.0f, 11);
     VI tiny = s < NORMAL;
     VF next = NAME(grid)(SELECT(tiny, s + TINY, (VF)((VI)s + (1 << 13))), 11);
-    NAME(trial) now = NAME(attempt)(t, s, low, high), then = NAME(attempt)(t, next, low, high);
-    KEEP_IF(then.error < now.error, next, s);
+    KEEP_IF(NAME(error)(t, next, low, high) < NAME(error)(t, s, low, high), next, s);
     NAME(finish)(t, s, low, high, ALL(128), dead);
 }
 

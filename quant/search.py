@@ -36,7 +36,6 @@ DIVISORS = np.array(
     [-7.6, -7.8, -8.0, -8.2, -8.4, -8.6, -8.8, -9.0, 6.2, 6.45, 6.7, 6.95, 7.2, 7.45], np.float32
 )
 """int4: the weight of largest magnitude over the scale. Its code is 0 (-8) or 14, 15 (6, 7) after clipping."""
-REFINEMENTS = 2
 SPANS = np.array([14.2, 14.75, 15.3, 15.85, 16.4, 16.95, 17.5], np.float32)
 """int4_asym: steps from the least to the largest weight of a block."""
 NEIGHBOURS = np.array([1.0, 0.989, 1.011], np.float32)
@@ -113,15 +112,8 @@ def _int4(x: FloatArray) -> Choice:
         ratio = np.where(better, fit, ratio)
         best = np.where(better, score, best)
     scale, following = _grid(top * np.float32(-0.125), 11), _grid(top * ratio, 11)
-    error, fit = _attempt(x, scale, low, high)
-    for _ in range(REFINEMENTS):
-        error_then, fit_then = _attempt(x, following, low, high)
-        better = error_then < error
-        scale = np.where(better, following, scale)
-        error = np.where(better, error_then, error)
-        fit = np.where(better, fit_then, fit)
-        following = _grid(fit, 11)
-    return scale, None, dead
+    better = _error(x, following, low, high) < _error(x, scale, low, high)
+    return np.where(better, following, scale), None, dead
 
 
 def _int4_asym(x: FloatArray) -> Choice:
@@ -142,10 +134,10 @@ def _int4_asym(x: FloatArray) -> Choice:
         zero = np.where(better, z, zero)
     scale = _grid(_divide(span, last), ASYM_BITS)
     chosen = _round(-bottom * _divide(ONE, scale), none, last)
-    error, _ = _attempt(x, scale, -chosen, last - chosen)
+    error = _error(x, scale, -chosen, last - chosen)
     for neighbour in NEIGHBOURS:
         following = _grid(span * ratio * neighbour, ASYM_BITS)
-        error_then, _ = _attempt(x, following, -zero, last - zero)
+        error_then = _error(x, following, -zero, last - zero)
         better = error_then < error
         scale = np.where(better, following, scale)
         chosen = np.where(better, zero, chosen)
@@ -161,7 +153,7 @@ def _int8(x: FloatArray) -> Choice:
     above = np.minimum(
         np.nextafter(scale.astype(np.float16), np.float16(np.inf)).astype(np.float32), HALF_MAX
     )
-    better = _attempt(x, above, low, high)[0] < _attempt(x, scale, low, high)[0]
+    better = _error(x, above, low, high) < _error(x, scale, low, high)
     return np.where(better, above, scale), None, top <= TINY / 2
 
 
@@ -192,14 +184,12 @@ def _score(y: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
     return fit, yq * fit
 
 
-def _attempt(
+def _error(
     x: FloatArray, scale: FloatArray, low: FloatArray | np.float32, high: FloatArray | np.float32
-) -> tuple[FloatArray, FloatArray]:
-    """Squared error with this scale, and the least-squares scale of its codes."""
+) -> FloatArray:
+    """Squared error with this scale."""
     q = _round(x * _divide(ONE, scale), low, high)
-    xq, qq = _sum(x * q), _sum(q * q)
-    some = qq > 0
-    return _sum(np.square(x - q * scale)), np.where(some, _divide(xq, np.where(some, qq, ONE)), scale)
+    return _sum(np.square(x - q * scale))
 
 
 def _sum(terms: FloatArray) -> FloatArray:
