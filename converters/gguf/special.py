@@ -10,14 +10,8 @@ from gguf import GGUFWriter, Keys
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
 from converters.gguf import strip
-from converters.gguf.tokenizer import Vocabulary, read_json
+from converters.gguf.tokenizer import KNOWN_STOPS, Vocabulary, read_json
 
-# Texts that make llama.cpp stop wherever they are in the vocabulary (src/llama-vocab.cpp, special_eog_ids).
-KNOWN_STOPS = frozenset(
-    ("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
-     "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
-     "<end_of_utterance>", "<eos>")
-)  # fmt: skip
 # With one of these in general.name, llama.cpp lets every special token swallow the white space after it, but
 # for the three in NOT_STRIPPED; it needs those three and </s> in the vocabulary, or it does not load the file.
 PHI3_NAMES = ("phi-3", "phi3")

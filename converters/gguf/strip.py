@@ -19,7 +19,7 @@ KEY = "edge.tokenizer.strip"
 """A string, because llama.cpp's metadata calls give no arrays: JSON, [[text, special, left, right], ...]."""
 
 # Unicode White_Space, what `tokenizers` strips; Python's \s takes U+001C..U+001F as well.
-_SPACES = r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]*"
+_SPACE = r"[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,15 @@ def from_text(text: str) -> tuple[StripRule, ...]:
 
 def apply(text: str, rules: Iterable[StripRule], *, special: bool) -> str:
     """`text` without the white space that its added tokens swallow; special ones only when they are parsed."""
-    by_text = {r.text: r for r in rules if special or not r.special}
-    if not by_text:
-        return text
-    # One pass over all of them: the longest wins where one starts another.
-    choice = "|".join(re.escape(t) for t in sorted(by_text, key=len, reverse=True))
+    active = [r for r in rules if special or not r.special]
+    if right := _any_of(r.text for r in active if r.right):
+        text = re.sub(f"({right}){_SPACE}+", r"\1", text)
+    if left := _any_of(r.text for r in active if r.left):
+        # The lookbehind lets a search start only where a run starts: a long run costs linear time.
+        text = re.sub(f"(?<!{_SPACE}){_SPACE}+({left})", r"\1", text)
+    return text
 
-    def strip(found: re.Match[str]) -> str:
-        before, token, after = found.groups()
-        rule = by_text[token]
-        return ("" if rule.left else before) + token + ("" if rule.right else after)
 
-    return re.sub(f"({_SPACES})({choice})({_SPACES})", strip, text)
+def _any_of(texts: Iterable[str]) -> str:
+    """An expression for any of them, the longest first where one starts another."""
+    return "|".join(re.escape(text) for text in sorted(texts, key=len, reverse=True))

@@ -17,8 +17,17 @@ from gguf import TokenType
 from converters.errors import CheckpointError, UnsupportedError
 from converters.gguf import pretokenizers, sentencepiece
 
-MAX_JSON_BYTES = 256 << 20
+MAX_JSON_BYTES = 64 << 20
+MAX_JSON_VALUES = 1 << 22
+"""The largest published tokenizers have half of either; a value costs Python about 64 bytes."""
 OTHER_KINDS = ("tokenizer.model", "vocab.json", "merges.txt", "vocab.txt", "tekken.json")
+# Texts at which llama.cpp stops wherever they are in the vocabulary (src/llama-vocab.cpp, special_eog_ids). It
+# makes them control tokens whatever the file says: where special tokens are not parsed, they are plain text.
+KNOWN_STOPS = frozenset(
+    ("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
+     "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
+     "<end_of_utterance>", "<eos>")
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of bounded size, or CheckpointError."""
     if path.stat().st_size > MAX_JSON_BYTES:
         raise damaged(path, f"larger than {MAX_JSON_BYTES >> 20} MiB")
+    raw = path.read_bytes()
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MAX_JSON_VALUES:
+        raise damaged(path, f"more than {MAX_JSON_VALUES} values")
     try:
-        data = json.loads(path.read_bytes())
+        data = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from None
     if not isinstance(data, dict):
@@ -152,8 +164,9 @@ def _added(data: dict[str, Any]) -> tuple[AddedToken, ...]:
     for t in data.get("added_tokens") or ():
         if t.get("single_word"):
             raise sentencepiece.refuse(f"the added token {t['content']!r} only matches as a single word")
-        flags = (bool(t.get(key)) for key in ("special", "lstrip", "rstrip"))
-        out.append(AddedToken(int(t["id"]), str(t["content"]), *flags))
+        text = str(t["content"])
+        special = bool(t.get("special")) or text in KNOWN_STOPS
+        out.append(AddedToken(int(t["id"]), text, special, bool(t.get("lstrip")), bool(t.get("rstrip"))))
     return tuple(out)
 
 

@@ -106,7 +106,8 @@ class Llama:
 
     def piece(self, token: int) -> bytes:
         buffer = ctypes.create_string_buffer(256)
-        return buffer.raw[: c.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)]
+        length = c.llama_token_to_piece(self.vocab, token, buffer, len(buffer), 0, False)
+        return buffer.raw[:length]
 
     def stops(self) -> set[int]:
         return {i for i in range(self.size) if c.llama_vocab_is_eog(self.vocab, i)}
