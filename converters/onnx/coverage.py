@@ -19,9 +19,7 @@ class Coverage:
 
     def claim(self, weight: Weight, start: int, count: int) -> None:
         """Note rows [start, start + count). ValueError when one does not exist or was claimed before."""
-        written = self._written.get(weight.name)
-        if written is None:
-            raise ValueError(f"{weight.name} is no weight of this model")
+        written = self._written[weight.name]
         if count < 1 or start < 0 or start + count > len(written):
             raise ValueError(f"{weight.name} has {len(written)} rows, not [{start}, {start + count})")
         with self._lock:

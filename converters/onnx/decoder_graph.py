@@ -12,9 +12,10 @@ import onnx
 from onnx import TensorProto, helper
 
 from converters.decoder import Decoder, Layer, Weight
-from converters.onnx.attention import attend, cached_head_dim, shared
+from converters.onnx.attention import attend, shared
 from converters.onnx.graph import MICROSOFT, Graph
 from converters.onnx.layout import Layout
+from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.tensors import Stored
 from quant.blocks import BLOCK
 

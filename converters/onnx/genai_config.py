@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from converters.decoder import Decoder
-from converters.onnx.attention import cached_head_dim
+from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.rotary import needs_long
 
 CONFIG_FILE = "genai_config.json"
