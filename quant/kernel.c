@@ -88,7 +88,7 @@ INLINE int load(float *out, const void *rows, enum dtype dtype, Py_ssize_t index
 #include "kernel_tile.h"
 #undef LANES
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__) /* Clang has another pragma for targets */
 #pragma GCC push_options
 #pragma GCC target("avx2")
 #define LANES 8
@@ -107,7 +107,7 @@ typedef Py_ssize_t (*quantizer)(enum format, enum dtype, const void *, Py_ssize_
                                 uint8_t *);
 
 static quantizer widest(int lanes) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__clang__)
     if (lanes >= 16 && __builtin_cpu_supports("avx512f")) return quantize_16;
     if (lanes >= 8 && __builtin_cpu_supports("avx2")) return quantize_8;
 #endif

@@ -1,4 +1,11 @@
-"""Round to nearest: codes from the weights alone, with scales found by squared-error search (quant.search)."""
+"""Round to nearest: codes from the weights alone, with scales found by squared-error search (quant.search).
+
+The work is compiled, in kernel.c: plain C against Python's limited API, built when the package is installed, and
+without a dependency. It fits this project better than numba, which would bring a compiler of its own to every
+user and start it in every process. What it costs and gives, on two 2.6 GHz Zen 4 cores (bfloat16 in, both formats
+out, `python -m benchmarks.quantize`): import and first call under 1 ms, 40 kB, 400 to 500 MB/s a thread where the
+numpy path makes 50. It lets go of the GIL. Where it could not be built KERNEL is False, and the bits are the same.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +18,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from quant import rtn, search
-from quant.blocks import BLOCK, FORMATS, INT4, INT4_ASYM, INT8, BlockFormat, Blocks, dequantize
+from quant.blocks import BLOCK, FORMATS, INT4, INT4_ASYM, INT8, BlockFormat, Blocks, dequantize, to_gguf
 
 EVERY = pytest.mark.parametrize("fmt", FORMATS.values(), ids=list(FORMATS))
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16, np.float64]
@@ -108,6 +111,58 @@ def test_any_chunking_and_any_threads_give_the_same_bytes(
             fmt, np.concatenate([b.codes for b in done]), np.concatenate([b.scales for b in done]), zeros
         )
         assert parts(joined) == parts(whole)
+
+
+GOLDEN = {
+    "int4": "0a9dbc62a11c85d2",
+    "int4_asym": "f995c17f07d547c9",
+    "int8": "da5ad0871c7af838",
+}
+
+
+@EVERY
+def test_the_same_bytes_on_every_machine(fmt: BlockFormat) -> None:
+    """Sums of integers stand in for Gaussian weights: no library function that may differ makes them."""
+    draws = np.random.default_rng(9).integers(-1000, 1001, (12, 50, 320)).sum(axis=0)
+    rows = draws.astype(np.float32) * np.float32(2.0**-17)
+    blocks = rtn.quantize(rows, fmt)
+    digest = hashlib.sha256(b"".join(part for part in parts(blocks) if part is not None)).hexdigest()
+    assert digest[:16] == GOLDEN[fmt.name]
+
+
+def test_without_the_kernel_the_numpy_path_serves() -> None:
+    """What an install without a C compiler does, in a process of its own."""
+    code = (
+        "import sys; sys.modules['quant._kernel'] = None\n"
+        "import numpy as np\n"
+        "from quant import blocks, rtn\n"
+        "assert not rtn.KERNEL\n"
+        "rows = np.arange(640, dtype=np.float32).reshape(2, 320) - 300\n"
+        "for fmt in blocks.FORMATS.values():\n"
+        "    sys.stdout.write(blocks.to_gguf(rtn.quantize(rows, fmt)).tobytes().hex() + '\\n')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    rows = np.arange(640, dtype=np.float32).reshape(2, 320) - 300
+    assert rtn.KERNEL
+    assert done.stdout.split() == [to_gguf(rtn.quantize(rows, f)).tobytes().hex() for f in FORMATS.values()]
+
+
+@pytest.mark.parametrize("keep", [7, 11])
+def test_scales_are_rounded_to_nearest_even_within_float16(keep: int) -> None:
+    v = np.ldexp(np.random.default_rng(5).uniform(0.5, 1, 4000), np.tile(np.arange(-23, 17), 100))
+    v = np.r_[v, 2.0**-25, 1.5 * 2.0**-24, 2.5 * 2.0**-24, 1 + 2.0**-11, 1 + 3 * 2.0**-11, 1e-30, 65519, 7e4]
+    v = v.astype(np.float32)
+    got = search._grid(np.r_[v, -v], keep)
+    np.testing.assert_array_equal(got[: len(v)], -got[len(v) :])
+    np.testing.assert_array_equal(got, got.astype(np.float16).astype(np.float32))
+    if keep == 11:
+        with np.errstate(over="ignore"):
+            rounded = v.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(got[: len(v)], np.clip(rounded, 2.0**-24, 65504))
+    else:
+        # The clip at 65504 has more bits; LIMITS keeps int4_asym scales far below it.
+        significand = np.ldexp(np.frexp(got[np.abs(got) <= 32768])[0], keep)
+        np.testing.assert_array_equal(significand, np.rint(significand))
 
 
 @EVERY
