@@ -15,7 +15,7 @@ typedef int32_t NAME(vi) __attribute__((vector_size(4 * LANES)));
 #define TILE NAME(tile)
 #define ALL(value) ((VF){0} + (value))
 #define SELECT(mask, a, b) ((VF)(((mask) & (VI)(a)) | (~(mask) & (VI)(b))))
-#define KEEP_IF(mask, a, b) (b) = SELECT(mask, a, b)
+#define TAKE_IF(mask, value, target) (target) = SELECT(mask, value, target)
 
 typedef struct {
     VF x[BLOCK];
@@ -64,12 +64,13 @@ INLINE void NAME(finish)(TILE *t, VF s, VF low, VF high, VF offset, VI dead) {
     t->scale = SELECT(dead, (VF){0}, s);
 }
 
+/* search._int4, _int4_asym and _int8 */
 static void NAME(int4)(TILE *t) {
     VF top = {0}, y[BLOCK];
     for (int i = 0; i < BLOCK; i++)
-        KEEP_IF(NAME(magnitude)(t->x[i]) > NAME(magnitude)(top), t->x[i], top);
+        TAKE_IF(NAME(magnitude)(t->x[i]) > NAME(magnitude)(top), t->x[i], top);
     VI dead = NAME(magnitude)(top) <= TINY / 2;
-    KEEP_IF(dead, ALL(1), top);
+    TAKE_IF(dead, ALL(1), top);
     VF inverse = 1.0f / top;
     for (int i = 0; i < BLOCK; i++) y[i] = t->x[i] * inverse;
 
@@ -85,20 +86,20 @@ static void NAME(int4)(TILE *t) {
         }
         VF fit = yq / SELECT(qq > 0, qq, ALL(1)), score = yq * fit;
         VI better = score > best;
-        KEEP_IF(better, fit, ratio);
-        KEEP_IF(better, score, best);
+        TAKE_IF(better, fit, ratio);
+        TAKE_IF(better, score, best);
     }
 
     VF s = NAME(grid)(top * -0.125f, 11), next = NAME(grid)(top * ratio, 11);
-    KEEP_IF(NAME(error)(t, next, low, high) < NAME(error)(t, s, low, high), next, s);
+    TAKE_IF(NAME(error)(t, next, low, high) < NAME(error)(t, s, low, high), next, s);
     NAME(finish)(t, s, low, high, ALL(8), dead);
 }
 
 static void NAME(int4_asym)(TILE *t) {
     VF bottom = {0}, top = {0}, y[BLOCK];
     for (int i = 0; i < BLOCK; i++) {
-        KEEP_IF(t->x[i] < bottom, t->x[i], bottom);
-        KEEP_IF(t->x[i] > top, t->x[i], top);
+        TAKE_IF(t->x[i] < bottom, t->x[i], bottom);
+        TAKE_IF(t->x[i] > top, t->x[i], top);
     }
     VI dead = (-bottom <= TINY / 2) & (top <= TINY / 2);
     VF span = SELECT(dead, ALL(1), top - bottom), inverse = 1.0f / span, below = -bottom * inverse;
@@ -115,9 +116,9 @@ static void NAME(int4_asym)(TILE *t) {
         }
         VF fit = yq / SELECT(qq > 0, qq, ALL(1)), score = yq * fit;
         VI better = score > best;
-        KEEP_IF(better, fit, ratio);
-        KEEP_IF(better, score, best);
-        KEEP_IF(better, z, zero);
+        TAKE_IF(better, fit, ratio);
+        TAKE_IF(better, score, best);
+        TAKE_IF(better, z, zero);
     }
 
     VF s = NAME(grid)(span / 15.0f, ASYM_BITS), z;
@@ -127,23 +128,23 @@ static void NAME(int4_asym)(TILE *t) {
         VF next = NAME(grid)(span * ratio * NEIGHBOURS[k], ASYM_BITS);
         VF sum = NAME(error)(t, next, -zero, last - zero);
         VI better = sum < least;
-        KEEP_IF(better, next, s);
-        KEEP_IF(better, zero, z);
-        KEEP_IF(better, sum, least);
+        TAKE_IF(better, next, s);
+        TAKE_IF(better, zero, z);
+        TAKE_IF(better, sum, least);
     }
-    KEEP_IF(dead, none, z);
+    TAKE_IF(dead, none, z);
     t->zero = z;
     NAME(finish)(t, s, -z, last - z, z, dead);
 }
 
 static void NAME(int8)(TILE *t) {
     VF top = {0}, low = ALL(-128), high = ALL(127);
-    for (int i = 0; i < BLOCK; i++) KEEP_IF(NAME(magnitude)(t->x[i]) > top, NAME(magnitude)(t->x[i]), top);
+    for (int i = 0; i < BLOCK; i++) TAKE_IF(NAME(magnitude)(t->x[i]) > top, NAME(magnitude)(t->x[i]), top);
     VI dead = top <= TINY / 2;
     VF s = NAME(grid)(top / 127.0f, 11);
     VI tiny = s < NORMAL;
     VF next = NAME(grid)(SELECT(tiny, s + TINY, (VF)((VI)s + (1 << 13))), 11);
-    KEEP_IF(NAME(error)(t, next, low, high) < NAME(error)(t, s, low, high), next, s);
+    TAKE_IF(NAME(error)(t, next, low, high) < NAME(error)(t, s, low, high), next, s);
     NAME(finish)(t, s, low, high, ALL(128), dead);
 }
 
@@ -180,4 +181,4 @@ static Py_ssize_t NAME(quantize)(enum format format, enum dtype dtype, const voi
 #undef TILE
 #undef ALL
 #undef SELECT
-#undef KEEP_IF
+#undef TAKE_IF

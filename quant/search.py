@@ -3,9 +3,8 @@
 A block's squared error sum((x - q s)^2) has, for fixed codes q, its least value at s = <x, q> / <q, q>, and there
 it is <x, x> - <x, q>^2 / <q, q>. So each of a few divisions of the block's range gives codes, the codes give that
 score, and the best one gives the scale; it is rounded to float16, the codes are made again, and whatever the
-rounding did is measured against plain absmax, so no block is ever worse than that. Against the best of 1000
-scales of either sign, plain absmax has 13 % more squared error on Gaussian weights, and this has 0.02 % more
-(benchmarks/quantize.py prints both).
+rounding did is measured against plain absmax, so no block is ever worse than that. On Gaussian weights plain
+absmax has 12 % more squared error than the best of 1600 scales of either sign, and this search 0.05 % more.
 
 The arithmetic is float32 in a fixed order, weight after weight of a block, so that kernel.c and numpy give the
 same bits on any machine. Arrays here are transposed: [32, blocks].
@@ -23,7 +22,6 @@ FloatArray = NDArray[np.float32]
 ONE = np.float32(1)
 TINY = np.float32(2.0**-24)
 """The least float16. A block whose weights all round to zero steps of it becomes zero: scale 0."""
-NORMAL = np.float32(2.0**-14)
 HALF_MAX = np.float32(65504)
 LIMITS: dict[FormatName, np.float32] = {
     "int4": HALF_MAX * np.float32(8),
@@ -35,7 +33,7 @@ LIMITS: dict[FormatName, np.float32] = {
 DIVISORS = np.array(
     [-7.6, -7.8, -8.0, -8.2, -8.4, -8.6, -8.8, -9.0, 6.2, 6.45, 6.7, 6.95, 7.2, 7.45], np.float32
 )
-"""int4: the weight of largest magnitude over the scale. Its code is 0 (-8) or 14, 15 (6, 7) after clipping."""
+"""int4: the weight of largest magnitude over the scale. It lands on -8, or on 6 or 7, the far end clipped."""
 SPANS = np.array([14.2, 14.75, 15.3, 15.85, 16.4, 16.95, 17.5], np.float32)
 """int4_asym: steps from the least to the largest weight of a block."""
 NEIGHBOURS = np.array([1.0, 0.989, 1.011], np.float32)

@@ -210,7 +210,7 @@ def test_no_block_is_worse_than_plain_absmax(fmt: BlockFormat) -> None:
 
 
 def test_int4_search_is_within_half_a_percent_of_the_best_scale() -> None:
-    """Against 1000 float16 scales of either sign a block; measured 0.02 % (Gaussian) and 0.17 % (uniform)."""
+    """Against 1000 float16 scales of either sign a block; measured 0.05 % (Gaussian) and 0.18 % (uniform)."""
     rng = np.random.default_rng(4)
     for draw in (rng.standard_normal((20, 320)), rng.uniform(-1, 1, (20, 320))):
         rows = (draw * 0.02).astype(np.float32)
