@@ -1,4 +1,4 @@
-/* The compiled path of quant.rtn and quant.blocks. quant/search.py is the same arithmetic in numpy, and says why it is so.
+/* The compiled path of quant.rtn and quant.blocks; quant/search.py is the same arithmetic, and explains it.
  *
  * Both give the same bits on every machine: float32 operations are neither fused nor reordered
  * (-ffp-contract=off, no -ffast-math). -ffinite-math-only and -fno-signed-zeros only allow min and max
@@ -142,7 +142,7 @@ static PyObject *quantize(PyObject *module, PyObject *args) {
     return result;
 }
 
-/* GGUF blocks: `head` bytes as they are, then 32 signed bytes, or 16 with weight j low and weight j + 16 high. */
+/* GGUF blocks: `head` bytes as they are, then 32 signed bytes, or 16 with weight j low and j + 16 high. */
 static void pack_blocks(const uint8_t *heads, const uint8_t *codes, uint8_t *out, Py_ssize_t count, int head,
                         int bits) {
     for (Py_ssize_t block = 0; block < count; block++) {

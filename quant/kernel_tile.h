@@ -1,7 +1,7 @@
 /* The arithmetic of quant/search.py on LANES blocks at once; kernel.c includes this once for each SIMD width.
  *
- * A tile is transposed: vector i holds weight i of LANES blocks. A lane never meets another one, and sums run over
- * the 32 weights in their order, so the width changes the speed and not one bit.
+ * A tile is transposed: vector i holds weight i of LANES blocks. A lane never meets another one, and sums run
+ * over the 32 weights in their order, so the width changes the speed and not one bit.
  */
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)

@@ -290,3 +290,30 @@ def test_shapes_and_dtypes_that_are_no_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="int32"):
         rtn.quantize(np.zeros((1, 32), np.int32), INT4)
     assert rtn.quantize(np.zeros((0, 64), np.float32), INT4).codes.shape == (0, 64)
+
+
+def test_the_kernel_refuses_buffers_that_do_not_fit() -> None:
+    from quant import _kernel
+
+    codes, scales, none = np.zeros((2, 64), np.uint8), np.zeros((2, 2), np.float16), np.zeros(0, np.uint8)
+    rows = np.zeros((2, 64), np.float32)
+    assert _kernel.quantize(0, 0, rows, codes, scales, none, 16) == -1
+    for arguments in (
+        (3, 0, rows, codes, scales, none), (-1, 0, rows, codes, scales, none), (0, 4, rows, codes, scales, none),
+        (0, 1, rows, codes, scales, none), (0, 0, rows[:1], codes, scales, none), (1, 0, rows, codes, scales, none),
+        (0, 0, rows, codes, scales[:1], none), (0, 0, rows, codes[:, :63].copy(), scales, none),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="do not fit"):
+            _kernel.quantize(*arguments, 16)
+    heads, out = np.zeros((2, 2, 2), np.uint8), np.zeros((2, 36), np.uint8)
+    _kernel.pack(4, heads, codes, out)
+    for bits, parts_ in (
+        (8, (heads, codes, out)),
+        (4, (heads[:1], codes, out)),
+        (4, (heads, codes, out[:1])),
+    ):
+        with pytest.raises(ValueError, match="do not fit"):
+            _kernel.pack(bits, *parts_)
+    out.flags.writeable = False
+    with pytest.raises((BufferError, TypeError, ValueError)):
+        _kernel.pack(4, heads, codes, out)
