@@ -7,7 +7,7 @@ writes: any order of chunks gives the same bytes, from any thread, and nothing i
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,15 @@ from quant.blocks import Blocks
 
 Encoded = Blocks | NDArray[np.generic]
 """A row chunk as stored: Blocks, or float32 / float16 / ml_dtypes.bfloat16 rows, [n, columns] or [n]."""
+
+Storage = Literal["f32", "f16", "bf16", "int4", "int4_asym", "int8"]
+"""How a weight lies in an artifact: a float type, or a block format of `quant.blocks`."""
+
+
+class Storages(Protocol):
+    """All that a format needs to know of a recipe (`quant.recipe.Recipe` is one)."""
+
+    def storage(self, weight: Weight) -> Storage: ...
 
 
 class ArtifactWriter(Protocol):

@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError, UnsupportedError
-from converters.writer import Encoded
+from converters.writer import Encoded, Storage
 from quant import rtn
 from quant.blocks import BLOCK, FORMATS, Blocks, dequantize
 
-Storage = Literal["f32", "f16", "bf16", "int4", "int4_asym", "int8"]
 Method = Literal["rtn", "cast"]
 Precision = Literal["int4", "int8", "f16", "bf16", "f32"]
 

@@ -24,7 +24,7 @@ TYPES: dict[str, GGMLQuantizationType] = {
     "int4_asym": GGMLQuantizationType.Q4_1,
     "int8": GGMLQuantizationType.Q8_0,
 }
-"""Storages of a recipe (`quant.recipe.Storage`) as ggml types."""
+"""Storages of a recipe (`converters.writer.Storage`) as ggml types."""
 
 ALIGNMENT = 32
 """Bytes; a GGUF without the key general.alignment has this."""

@@ -11,7 +11,7 @@ import math
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
 from converters.gguf.layout import tensors
-from quant.recipe import Recipe
+from converters.writer import Storages
 
 MAX_LAYERS = 512
 """LLAMA_MAX_LAYERS, src/llama-hparams.h."""
@@ -42,7 +42,7 @@ def context_limit(decoder: Decoder) -> tuple[int, str | None]:
     return limit, reason
 
 
-def check(decoder: Decoder, recipe: Recipe) -> None:
+def check(decoder: Decoder, recipe: Storages) -> None:
     """Raise UnsupportedError, which names the figure or the weight, for what llama.cpp's `phi3` cannot hold."""
     attention, rope = decoder.attention, decoder.rope
     if attention.heads * attention.head_dim != decoder.hidden_size:

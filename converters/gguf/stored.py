@@ -13,10 +13,10 @@ from converters.errors import CheckpointError
 from converters.gguf.layout import LONG_FACTORS, SHORT_FACTORS, places, tensors
 from converters.gguf.limits import CONTEXT_STEP
 from converters.gguf.reader import Gguf
-from quant.recipe import Recipe
+from converters.writer import Storages
 
 
-def open_stored(path: Path, decoder: Decoder, recipe: Recipe) -> StoredGguf:
+def open_stored(path: Path, decoder: Decoder, recipe: Storages) -> StoredGguf:
     """Open `path`, written by this room for `decoder` with `recipe`. CheckpointError when it is damaged."""
     return StoredGguf(Gguf.open(path), decoder, recipe)
 
@@ -24,7 +24,7 @@ def open_stored(path: Path, decoder: Decoder, recipe: Recipe) -> StoredGguf:
 class StoredGguf:
     """`converters.verify.Stored` over a GGUF; rows are dequantized by the `gguf` package, not by our codec."""
 
-    def __init__(self, file: Gguf, decoder: Decoder, recipe: Recipe) -> None:
+    def __init__(self, file: Gguf, decoder: Decoder, recipe: Storages) -> None:
         self._file = file
         self._places = places(tensors(decoder, recipe.storage))
 

@@ -21,9 +21,8 @@ from converters.gguf import metadata, special
 from converters.gguf.layout import ALIGNMENT, ARCHITECTURE, TYPES, Place, Tensor, places, tensors
 from converters.gguf.limits import check, context_limit
 from converters.gguf.tokenizer import read_vocabulary
-from converters.writer import Encoded
+from converters.writer import Encoded, Storages
 from quant.blocks import Blocks, to_gguf
-from quant.recipe import Recipe
 
 _DTYPES: dict[str, np.dtype[np.generic]] = {
     "f32": np.dtype("<f4"),
@@ -33,7 +32,7 @@ _DTYPES: dict[str, np.dtype[np.generic]] = {
 HEADER_ALLOWANCE = 1 << 20
 
 
-def planned_bytes(decoder: Decoder, recipe: Recipe, *, context_length: int | None = None) -> int:
+def planned_bytes(decoder: Decoder, recipe: Storages, *, context_length: int | None = None) -> int:
     """Size of the file before it is written: exact tensor data, and about 50 bytes a token for the vocabulary.
 
     `context_length` does not matter here: a GGUF holds nothing that grows with it.
@@ -44,7 +43,7 @@ def planned_bytes(decoder: Decoder, recipe: Recipe, *, context_length: int | Non
 
 def open_writer(
     decoder: Decoder,
-    recipe: Recipe,
+    recipe: Storages,
     path: Path,
     *,
     context_length: int,

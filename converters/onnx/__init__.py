@@ -5,8 +5,8 @@ from __future__ import annotations
 from converters.decoder import Decoder
 from converters.onnx.layout import plan
 from converters.onnx.limits import check, context_limit
-from converters.onnx.tensors import Storages
 from converters.onnx.writer import OnnxWriter, open_writer
+from converters.writer import Storages
 
 __all__ = ["OnnxWriter", "check", "context_limit", "open_writer", "planned_bytes"]
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from converters.decoder import Decoder
 from converters.onnx.rotary import cache_tensors
-from converters.onnx.tensors import Storages, Stored, Tensor, stored_weights
+from converters.onnx.tensors import Stored, Tensor, stored_weights
+from converters.writer import Storages
 
 DATA_FILE = "model.onnx.data"
 ALIGNMENT = 4096

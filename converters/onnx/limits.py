@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
-from converters.onnx.tensors import Storages
+from converters.writer import Storages
 
 REREAD_AT = 4096
 """Where onnxruntime-genai computes the cache anew when a LongRoPE model grows beyond it (generators.cpp)."""

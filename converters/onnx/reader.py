@@ -20,8 +20,8 @@ from converters.errors import BundleError
 from converters.onnx.genai_config import GRAPH_FILE
 from converters.onnx.layout import DATA_FILE
 from converters.onnx.rotary import COS, SIN
-from converters.onnx.tensors import Storages, Stored, Tensor, stored_weights
-from converters.writer import Encoded
+from converters.onnx.tensors import Stored, Tensor, stored_weights
+from converters.writer import Encoded, Storages
 
 
 class OnnxReader:

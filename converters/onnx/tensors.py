@@ -16,24 +16,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Layer, Weight
-from converters.writer import Encoded
+from converters.writer import Encoded, Storage, Storages
 from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks, FormatName, from_matmulnbits, to_matmulnbits
-
-Storage = Literal["f32", "f16", "bf16"] | FormatName
-
-
-class Storages(Protocol):
-    """What this room needs of a recipe (`quant.recipe.Recipe` is one)."""
-
-    def storage(self, weight: Weight) -> Storage: ...
-
 
 _FLOATS: dict[str, np.dtype[Any]] = {
     "f32": np.dtype(np.float32),

@@ -17,9 +17,8 @@ from converters.onnx.genai_config import CONFIG_FILE, GRAPH_FILE, genai_config
 from converters.onnx.layout import DATA_FILE, Layout, plan
 from converters.onnx.limits import check, context_limit
 from converters.onnx.rotary import COS, SIN, cache_chunks
-from converters.onnx.tensors import Storages
 from converters.onnx.tokenizer_files import read_tokenizer_files
-from converters.writer import Encoded
+from converters.writer import Encoded, Storages
 
 
 def open_writer(
