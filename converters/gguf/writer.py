@@ -98,8 +98,11 @@ class GgufFile:
             end += _padded(tensor.nbytes)
         self._fd = os.open(path, os.O_WRONLY)
         try:
-            # Now, not hours later, is when a full disk should be noticed.
-            os.posix_fallocate(self._fd, 0, end)
+            # Now, not hours later, is when a full disk should be noticed; macOS cannot say so.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._fd, 0, end)
+            else:
+                os.ftruncate(self._fd, end)
             for tensor in layout:
                 if tensor.constants:
                     self._store(np.asarray(tensor.constants, dtype="<f4"), self._offsets[tensor.name])

@@ -14,6 +14,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from benchmarks import toy_tokenizers
 from converters.errors import CheckpointError, UnsupportedError
 from converters.gguf import strip
+from converters.gguf.long_words import LONGEST, too_long
 from converters.gguf.tokenizer import KNOWN_STOPS, read_vocabulary
 from edge.sources import resolve
 from tests.converters.gguf_support import Llama, bare_decoder, llama, write_vocabulary
@@ -164,6 +165,19 @@ def test_o200k_differs_only_in_capitals_outside_ascii(tmp_path: Path) -> None:
     wanted, found = pair.ids(" Über ÜBERALL", special=True)
     assert "".join(map(trained.id_to_token, wanted)) == "".join(map(trained.id_to_token, found))
     pair.llama.close()
+
+
+@pytest.mark.parametrize("unit", ["a", " ", "!", "é", "\u0301", "a\u0301", "\n", "日"])
+def test_long_words_are_found_before_they_overflow_the_engine(pair: Pair, unit: str) -> None:
+    kinds = {key: pair.llama.metadata(f"tokenizer.ggml.{key}") or "" for key in ("model", "pre")}
+    risky = kinds["pre"] == "granite-embed-multi-97m"
+    safe = unit * (LONGEST // len(unit))
+    assert too_long(safe, **kinds) is None
+    pair.llama.tokenize(safe)  # does not crash
+    assert (too_long(safe + unit, **kinds) is not None) == risky
+    assert too_long((safe[:-1] + "1") * 3, **kinds) is None
+    if not risky:
+        pair.llama.tokenize(unit * 50_000)
 
 
 def test_a_phi3_file_swallows_white_space_in_any_application(tmp_path: Path) -> None:

@@ -120,6 +120,17 @@ def test_q_k_and_v_may_be_stored_apart(tiny: Tiny, tmp_path: Path) -> None:
         np.testing.assert_allclose(model.logits([ids]), reference(directory, ids), atol=0.01)
 
 
+def test_longrope_is_right_up_to_4096(tiny: Tiny, tmp_path: Path) -> None:
+    directory, out = tiny("phi4-mini"), tmp_path / "m.gguf"
+    write_gguf(directory, out, Recipe.preset("f32"))
+    ids = some_ids(4096)
+    wanted = reference(directory, ids)
+    with llama(out) as model:
+        found = model.logits([ids[i : i + 512] for i in range(0, 4096, 512)], context=4096)
+    # llama.cpp multiplies the angle up in float32: at position 4096 that is 5e-4 in radians, and in a logit.
+    np.testing.assert_allclose(found, wanted, atol=2e-3, rtol=0)
+
+
 @pytest.mark.parametrize("original", [256, 200])
 def test_longrope_is_right_up_to_the_cap_and_would_be_wrong_past_it(
     tiny: Tiny, tmp_path: Path, original: int

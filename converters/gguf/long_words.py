@@ -1,0 +1,38 @@
+"""Texts that overflow llama.cpp's stack.
+
+Pre-tokenizers without hand-written code run in std::regex, which takes about 300 bytes of stack for every
+character of one match: 30 000 letters, spaces or exclamation marks in a row end the process (measured with
+llama-cpp-python 0.3.36 and a stack of 8 MiB). Whoever tokenizes with such a file asks here first.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+LONGEST = 8192
+"""Characters in one match that are surely safe: less than a third of a stack of 8 MiB."""
+# With these names the engine's own loops do the work (src/unicode.cpp, unicode_regex_split_custom), or matches
+# are single characters before such a loop.
+_LOOPS = frozenset(
+    ("gpt-2", "smollm", "dbrx", "llama-bpe", "qwen2", "phi-2", "llama3", "smaug-bpe", "starcoder")
+)
+
+
+def too_long(text: str, *, model: str, pre: str) -> int | None:
+    """Length of a run in `text` that is over LONGEST, for a file with these `tokenizer.ggml.*`; else None.
+
+    A match holds letters, or digits, or white space, or the rest; combining marks go with any.
+    """
+    if len(text) <= LONGEST or model != "gpt2" or pre in _LOOPS:
+        return None
+    run, last = 0, ""
+    for character in text:
+        kind = unicodedata.category(character)[0]
+        kind = "Z" if character.isspace() else kind if kind in "LMN" else "P"
+        if kind == "M" or kind == last:
+            run += 1
+        else:
+            run, last = 1, kind
+        if run > LONGEST:
+            return run
+    return None
