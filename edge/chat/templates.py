@@ -73,7 +73,6 @@ class ChatTemplate:
             trim_blocks=True,
             lstrip_blocks=True,
             extensions=[loopcontrols, _Generation],
-            optimized=False,  # the optimizer would run constant expressions here, outside the limits
         )
         environment.filters["tojson"] = _to_json
         environment.globals.update(raise_exception=_raise, strftime_now=TODAY.strftime, _step=self._step)
@@ -83,7 +82,8 @@ class ChatTemplate:
             for block in blocks:
                 call = nodes.Call(nodes.Name("_step", "load"), [], [], None, None)
                 block.body.insert(0, nodes.ExprStmt(call))
-            self._template = environment.from_string(tree)
+            with _memory_limit(MAX_MEMORY):  # compiling computes constant expressions
+                self._template = environment.from_string(tree)
         except (TemplateError, RecursionError, SyntaxError, MemoryError) as error:
             raise _refused(error) from None
 

@@ -251,8 +251,7 @@ class LlamaCppRuntime:
         template = self._metadata("tokenizer.chat_template")
         control = [i for i in range(self.vocab_size) if c.llama_vocab_is_control(vocab, i)]
         texts = {i: self._piece(i, special=True).decode("utf-8", "replace") for i in control}
-        stops = {i for i in control if c.llama_vocab_is_eog(vocab, i)}
-        stops |= {i for i, text in texts.items() if template and text in END_TEXTS and text in template}
+        stops = {i for i in control if c.llama_vocab_is_eog(vocab, i) or texts[i] in END_TEXTS}
         bos, eos = c.llama_vocab_bos(vocab), c.llama_vocab_eos(vocab)
         stops |= {eos} if eos >= 0 else set()
         prefix = (bos,) if bos >= 0 and c.llama_vocab_get_add_bos(vocab) else ()

@@ -34,7 +34,7 @@ def switch_length(model: Path) -> int | None:
     scalars: dict[str, Any] = {t.name: t for t in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            scalars |= {node.output[0]: a.t for a in node.attribute if a.name == "value"}
+            scalars[node.output[0]] = next((a.t for a in node.attribute if a.name == "value"), None)
     integers = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
     limits = set()
     for node in graph.node:

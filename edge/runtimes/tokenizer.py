@@ -14,7 +14,7 @@ END_TEXTS = (
     "<|end|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<end_of_turn>", "<|end_of_text|>",
     "<|return|>", "</s>",
 )  # fmt: skip
-"""Tokens that end a turn in published chat templates; one is a stop token when the template uses it."""
+"""Added tokens that end a turn or a text in published models: where there is one, it stops an answer."""
 
 _MAX_JSON = 256 << 20
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
@@ -95,8 +95,8 @@ class FolderTokenizer:
         template = _template(self._folder, config)
         bos, eos = _text(config.get("bos_token")), _text(config.get("eos_token"))
         stops = set(stop_ids) | token_ids(generation.get("eos_token_id"))
-        texts = [t for t in END_TEXTS if template and t in template] + ([eos] if eos else [])
-        stops |= {i for i in map(self._tokenizer.token_to_id, texts) if i is not None}
+        added = self._special | self._plain  # Phi-3 has </s> without the special flag
+        stops |= {i for i, text in added.items() if text in END_TEXTS or text == eos}
         prefix: tuple[int, ...] = ()
         if template is None and bos and config.get("add_bos_token"):
             first = self._tokenizer.token_to_id(bos)
