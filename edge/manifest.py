@@ -11,7 +11,7 @@ from converters.decoder import Decoder
 from edge.bundle import FORMAT
 
 if TYPE_CHECKING:
-    from edge.convert import Plan
+    from edge.plan import Plan
 
 SHARED_FILES = (
     "tokenizer.json",

@@ -116,7 +116,7 @@ def test_a_failed_proof_publishes_nothing_unless_allowed(
     strict = targets.Limits(fidelity_kl_mean=0.0, fidelity_top1=1.0, quality_kl_mean=0.0, quality_top1=1.0)
     real = targets.get_target("cpu")
     impossible = targets.Target(**{**vars(real), "limits": {"int4": strict}})
-    monkeypatch.setattr("edge.convert.get_target", lambda name: impossible)
+    monkeypatch.setattr("edge.plan.get_target", lambda name: impossible)
     with pytest.raises(ProofError, match="nothing was published"):
         make(tiny("phi4"), tmp_path / "b", targets=("cpu",))
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,192 @@
+"""What a checkpoint will become on each target: everything that is known before a byte is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from converters import gguf, onnx
+from converters.checkpoint import Checkpoint
+from converters.decoder import Decoder
+from converters.errors import UnsupportedError
+from converters.models import describe
+from edge import streaming
+from edge.machine import cores
+from edge.progress import Progress
+from edge.sources import Resolved, resolve
+from edge.targets import Target, get_target
+from quant.recipe import Precision, Recipe
+
+ROOMS = {"onnx": onnx, "gguf": gguf}
+KV_BYTES = {"onnx": 4, "gguf": 2}  # float32 cache in the CPU graph, float16 by llama.cpp's default
+# Interpreter, numpy and onnx, measured with `edge convert --dry-run`; each chunk in flight has its raw rows,
+# float32 scratch, codes and packed bytes: about five times CHUNK_BYTES.
+BASE_MEMORY = 150 << 20
+CHUNK_FACTOR = 5
+
+
+@dataclass(frozen=True)
+class ConvertRequest:
+    """What the person asked for; None means the target's (or the machine's) default."""
+
+    checkpoint: str
+    targets: tuple[str, ...]
+    precision: str | None = None
+    context: int | None = None
+    output: Path | None = None
+    proof: bool = True
+    allow_unproven: bool = False
+    threads: int | None = None
+    recipe: Path | None = None
+    locked: bool = False
+    frozen: bool = False
+
+
+@dataclass(frozen=True)
+class PlannedVariant:
+    """One artifact to be: every target in `targets` takes this same file or folder."""
+
+    name: str
+    format: str
+    relative_path: str
+    targets: tuple[Target, ...]
+    precision: str
+    recipe: Recipe
+    context_length: int
+    context_reason: str | None
+    disk_bytes: int
+    device_bytes: int
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "format": self.format,
+            "path": self.relative_path,
+            "targets": [t.name for t in self.targets],
+            "precision": self.precision,
+            "context_length": self.context_length,
+            "context_reason": self.context_reason,
+            "disk_bytes": self.disk_bytes,
+            "device_memory_bytes": self.device_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is known before a byte is written."""
+
+    request: ConvertRequest
+    source: Resolved
+    decoder: Decoder
+    variants: tuple[PlannedVariant, ...]
+    output: Path
+    threads: int
+    notes: tuple[str, ...]
+    read_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """Expected peak of the conversion; it does not depend on the model's size."""
+        return BASE_MEMORY + 2 * self.threads * CHUNK_FACTOR * streaming.CHUNK_BYTES
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "source": self.source.source,
+            "architecture": self.decoder.architecture,
+            "parameters": self.decoder.parameters,
+            "output": str(self.output),
+            "variants": [v.to_data() for v in self.variants],
+            "read_bytes": self.read_bytes,
+            "write_bytes": sum(v.disk_bytes for v in self.variants),
+            "memory_bytes": self.memory_bytes,
+            "threads": self.threads,
+            "notes": list(self.notes),
+        }
+
+
+def plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
+    """Resolve, describe and check; writes nothing but the download cache.
+
+    Raises any EdgeError: an unknown target, a checkpoint that is damaged or not understood, a model that a
+    target's runtime cannot run rightly.
+    """
+    if not request.targets:
+        raise UnsupportedError("no target is named", hint="add --target android or --target cpu")
+    targets = [get_target(name) for name in dict.fromkeys(request.targets)]
+    source = resolve(request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress)
+    with Checkpoint.open(source.directory) as checkpoint:
+        decoder = describe(checkpoint)
+        read_bytes = sum(t.nbytes for t in checkpoint.tensors.values())
+    variants = _variants(request, targets, decoder, source.name)
+    output = request.output or Path("bundles") / f"{source.name}-{'-'.join(t.name for t in targets)}"
+    return Plan(
+        request=request,
+        source=source,
+        decoder=decoder,
+        variants=tuple(variants),
+        output=output,
+        threads=request.threads or cores(),
+        notes=tuple(_notes(variants, decoder)),
+        read_bytes=read_bytes,
+    )
+
+
+def _variants(
+    request: ConvertRequest, targets: Sequence[Target], decoder: Decoder, name: str
+) -> list[PlannedVariant]:
+    grouped: dict[tuple[str, str, int], list[Target]] = {}
+    for target in targets:
+        precision = request.precision or target.precision
+        if precision not in target.limits:
+            raise UnsupportedError(
+                f"target '{target.name}' does not take precision {precision}",
+                hint=f"choose one of {', '.join(target.limits)}",
+            )
+        asked = request.context or target.context_length
+        grouped.setdefault((target.format, precision, asked), []).append(target)
+    variants = []
+    for (format_name, precision, asked), members in grouped.items():
+        room = ROOMS[format_name]
+        recipe = Recipe.load(request.recipe) if request.recipe else Recipe.preset(cast(Precision, precision))
+        room.check(decoder, recipe)
+        limit, reason = room.context_limit(decoder)
+        context = min(asked, limit)
+        disk = room.planned_bytes(decoder, recipe, context_length=context)
+        attention = decoder.attention
+        kv = 2 * attention.kv_heads * attention.head_dim * len(decoder.layers) * context
+        variants.append(
+            PlannedVariant(
+                name=f"{format_name}-{precision}",
+                format=format_name,
+                relative_path=f"{format_name}-{precision}"
+                if format_name == "onnx"
+                else f"{name}-{precision}.gguf",
+                targets=tuple(members),
+                precision=precision,
+                recipe=recipe,
+                context_length=context,
+                context_reason=(reason or "the checkpoint's own limit") if context < asked else None,
+                disk_bytes=disk,
+                device_bytes=disk + kv * KV_BYTES[format_name],
+            )
+        )
+    return variants
+
+
+def _notes(variants: Sequence[PlannedVariant], decoder: Decoder) -> list[str]:
+    notes: list[str] = []
+    for variant in variants:
+        if variant.context_reason:
+            notes.append(
+                f"{variant.name}: context is capped at {variant.context_length}: {variant.context_reason}"
+            )
+        for target in variant.targets:
+            if variant.device_bytes > target.memory_mb << 20:
+                notes.append(
+                    f"{variant.name}: needs about {variant.device_bytes >> 20} MiB on the device, target "
+                    f"'{target.name}' is meant for {target.memory_mb} MiB; a smaller --context needs less"
+                )
+        notes += [note for note in variant.recipe.notes(decoder) if note not in notes]
+    return notes
