@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tomlkit
-
 from converters.errors import SourceError
 
 VERSION = 1
@@ -125,6 +123,9 @@ def _model(entry: Mapping[str, Any]) -> LockedModel:
 
 def dumps(models: Mapping[str, LockedModel]) -> str:
     """The file's text: models by name, files by path, so that the same models give the same bytes."""
+    # Only who writes needs it; the shell's completions read.
+    import tomlkit
+
     document = tomlkit.document()
     document.add(tomlkit.comment(_HEADER))
     document.add("version", tomlkit.item(VERSION))

@@ -47,8 +47,16 @@ def place(*parts: str) -> Path:
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold the cache entry `path` against other processes; waits for whoever holds it."""
-    with FileLock(path.with_name(f"{path.name}.lock")):
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        lock.acquire()
+    except OSError as error:
+        hint = "set EDGE_CACHE_DIR to a directory that can be written"
+        raise MachineError(f"cannot lock {path.parent}: {error.strerror}", hint=hint) from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def sha256_of(path: Path, progress: Progress | None = None) -> str:

