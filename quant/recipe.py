@@ -23,7 +23,6 @@ from quant.blocks import BLOCK, FORMATS, Blocks, dequantize
 Method = Literal["rtn", "cast"]
 Precision = Literal["int4", "int8", "f16", "bf16", "f32"]
 
-FLOAT_BYTES: Mapping[str, int] = {"f32": 4, "f16": 2, "bf16": 2}
 _LARGEST = {
     "f32": float(np.finfo(np.float32).max),
     "f16": float(np.finfo(np.float16).max),
@@ -109,14 +108,6 @@ class Recipe:
     def decode(encoded: Encoded) -> NDArray[np.float32]:
         """What a stored chunk stands for, float32 of the weight's shape; exact."""
         return dequantize(encoded) if isinstance(encoded, Blocks) else encoded.astype(np.float32)
-
-    def row_bytes(self, weight: Weight) -> int:
-        """Bytes of one row as GGUF packs it; MatMulNBits differs in its scales' dtype and its zero points."""
-        columns = weight.shape[1] if weight.is_matrix else 1
-        storage = self.storage(weight)
-        if storage in FLOAT_BYTES:
-            return columns * FLOAT_BYTES[storage]
-        return columns // BLOCK * FORMATS[storage].gguf_bytes
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for a manifest; `from_data` reads it back."""
