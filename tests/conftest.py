@@ -14,6 +14,12 @@ from benchmarks.random_checkpoint import SHAPES, TOKENIZERS, write_checkpoint
 _WRITER_OPTIONS = {"seed", "dtype", "shards", "tokenizer"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-snapshots", action="store_true", help="write tests/snapshots anew; look at the difference"
+    )
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """`tiny(name, **overrides)`: directory of a random checkpoint, made once a session. Do not change it.

@@ -134,7 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeError as error:
         return _told(error, error.cause, error.hint, error.exit_code)
     except TyperException as error:
-        return _told(error, _usage(error), f"see `{_path(error)} --help`", EXIT_USAGE)
+        words = sys.argv[1:] if arguments is None else arguments
+        command = next((f"edge {w}" for w in words[:1] if w in COMMANDS), "edge")
+        return _told(error, _usage(error), f"see `{command} --help`", EXIT_USAGE)
     except typer.Abort as error:
         return _told(
             error, "the input ended", "answer the question, or give the answer as an option", EXIT_USAGE
@@ -145,8 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = "close other programs, or try `--threads 1`"
         return _told(error, "out of memory", hint, EXIT_BUG)
     except _BrokenSocketError as wrapped:
-        cause = wrapped.__cause__ or wrapped
-        return _told(cause, f"a connection broke: {cause}", "run the command again", EXIT_BUG)
+        socket_error = wrapped.__cause__ or wrapped
+        hint = "run the command again"
+        return _told(socket_error, f"a connection broke: {socket_error}", hint, EXIT_BUG)
     except OSError as error:
         return _told(error, _os_cause(error), _os_hint(error), EXIT_BUG)
     except Exception as error:  # the outermost border: what arrives here is a bug, and is told as one
@@ -165,13 +168,9 @@ def _told(error: BaseException, cause: str, hint: str, code: int) -> int:
 
 
 def _usage(error: TyperException) -> str:
-    text = error.format_message().strip().rstrip(".")
+    # typer's own words, in the form of the other errors and without the name of a class of its validator.
+    text = error.format_message().strip().rstrip(".").replace("Value error, ", "")
     return text[:1].lower() + text[1:]
-
-
-def _path(error: TyperException) -> str:
-    context = getattr(error, "ctx", None)
-    return context.command_path if context else "edge"
 
 
 def _os_cause(error: OSError) -> str:

@@ -58,7 +58,7 @@ def convert(
         int | None, typer.Option(min=1, metavar="N", help="Threads. [default: every core]")
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON file that says how each weight is stored.")
+        Path | None, typer.Option(metavar="FILE", help="TOML or JSON file: how each weight is stored.")
     ] = None,
     locked: Annotated[
         bool, typer.Option("--locked", help="Fail if `edge lock` would change the lock.")
