@@ -1,0 +1,61 @@
+"""What `pip install .` brings: no torch, no transformers, no compiler for the engines; and the data files."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+HEAVY = {"torch", "transformers", "accelerate", "optimum", "llama-cpp-python"}
+
+
+def closure(name: str, extras: frozenset[str]) -> set[str]:
+    """Every distribution that installing `name[extras]` pulls in on this platform."""
+    found: set[str] = set()
+    queue = [(name, extras)]
+    while queue:
+        current, wanted = queue.pop()
+        for line in distribution(current).requires or []:
+            requirement = Requirement(line)
+            marker = requirement.marker
+            if marker and not any(marker.evaluate({"extra": extra}) for extra in wanted | {""}):
+                continue
+            key = requirement.name.lower().replace("_", "-")
+            if key not in found:
+                found.add(key)
+                queue.append((key, frozenset(requirement.extras)))
+    return found
+
+
+def test_the_core_install_pulls_no_heavy_guest() -> None:
+    core = closure("edge", frozenset())
+    assert {"onnxruntime-genai", "numpy", "gguf", "typer"} <= core
+    assert not core & HEAVY
+
+
+def test_the_extra_brings_llama_cpp() -> None:
+    assert closure("edge", frozenset({"gguf"})) & HEAVY == {"llama-cpp-python"}
+
+
+def test_a_wheel_holds_all_data_files_and_only_the_three_rooms(tmp_path: Path) -> None:
+    # Of a copy: a build leaves files in the source tree, and an old one there would end up in the wheel.
+    source = tmp_path / "source"
+    keep = ("edge", "converters", "quant", "pyproject.toml", "setup.py", "README.md", "LICENSE", "models.lock")
+    for name in keep:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        source.mkdir(exist_ok=True)
+        copy(ROOT / name, source / name)
+    command = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
+    subprocess.run([sys.executable, "-m", *command], check=True)
+    with zipfile.ZipFile(next(tmp_path.glob("edge-*.whl"))) as wheel:
+        names = wheel.namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {t for t in tops if not t.endswith(".dist-info")} == {"edge", "converters", "quant"}
+    for data in ("edge/targets/android.toml", "edge/targets/cpu.toml", "edge/proof.txt", "edge/models.lock"):
+        assert data in names
