@@ -21,18 +21,18 @@ _LOOPS = frozenset(
 def too_long(text: str, *, model: str, pre: str) -> int | None:
     """Length of a run in `text` that is over LONGEST, for a file with these `tokenizer.ggml.*`; else None.
 
-    A match holds letters, or digits, or white space, or the rest; combining marks go with any.
+    A match holds letters, or digits, or white space, or the rest; combining marks go with letters and the rest.
     """
     if len(text) <= LONGEST or model != "gpt2" or pre in _LOOPS:
         return None
     run, last = 0, ""
     for character in text:
-        kind = unicodedata.category(character)[0]
-        kind = "Z" if character.isspace() else kind if kind in "LMN" else "P"
-        if kind == "M" or kind == last:
-            run += 1
-        else:
-            run, last = 1, kind
+        kind = "Z" if character.isspace() else unicodedata.category(character)[0]
+        kind = kind if kind in "LMNZ" else "P"
+        joins = kind == last or (kind == "M" and last in ("L", "P")) or (last == "M" and kind in "LP")
+        run = run + 1 if joins else 1
+        if not (joins and kind == "M"):
+            last = kind
         if run > LONGEST:
             return run
     return None

@@ -50,8 +50,8 @@ def add_tokenizer(out: GGUFWriter, vocabulary: Vocabulary, decoder: Decoder, dir
         out.add_unk_token_id(vocabulary.unknown)
     if decoder.pad_token_id is not None and decoder.pad_token_id < decoder.vocab_size:
         out.add_pad_token_id(decoder.pad_token_id)
-    _add_around(out, vocabulary, decoder, config)
     _add_stops(out, vocabulary, decoder)
+    _add_around(out, vocabulary, decoder, config)
     if found := strip.rules(vocabulary.added):
         out.add_string(strip.KEY, strip.to_text(found))
     for key, template in _templates(directory, config):
@@ -60,26 +60,26 @@ def add_tokenizer(out: GGUFWriter, vocabulary: Vocabulary, decoder: Decoder, dir
 
 def _add_around(out: GGUFWriter, vocabulary: Vocabulary, decoder: Decoder, config: dict[str, Any]) -> None:
     """What the tokenizer puts around a text. A Llama tokenizer's own switches win over tokenizer.json's."""
-    bos, eos = decoder.bos_token_id, decoder.eos_token_ids[:1]
-    flags = []
-    for key, found, one in (
-        ("add_bos_token", vocabulary.prefix, bos),
-        ("add_eos_token", vocabulary.suffix, eos),
-    ):
-        asked = config.get(key) if str(config.get("tokenizer_class", "")).startswith("Llama") else None
-        flags.append(asked if isinstance(asked, bool) else bool(found))
-        allowed = one if isinstance(one, tuple) else (one,)
-        if asked is None and found not in ((), allowed):
-            raise UnsupportedError(
-                f"tokenizer.json puts the tokens {list(found)} around every text, llama.cpp can only put BOS and EOS",
-                hint="convert to ONNX instead: --target cpu",
-            )
+    bos, eos = decoder.bos_token_id, decoder.eos_token_ids[0]
+    switches = config if str(config.get("tokenizer_class", "")).startswith("Llama") else {}
     if bos is not None:
         out.add_bos_token_id(bos)
-    out.add_add_bos_token(flags[0] and bos is not None)
-    out.add_add_eos_token(flags[1])
+    out.add_add_bos_token(_adds(switches.get("add_bos_token"), vocabulary.prefix, bos))
+    out.add_add_eos_token(_adds(switches.get("add_eos_token"), vocabulary.suffix, eos))
     if vocabulary.model == "llama":
         out.add_add_space_prefix(vocabulary.add_space_prefix)
+
+
+def _adds(switch: object, found: tuple[int, ...], token: int | None) -> bool:
+    """Whether llama.cpp shall add `token` at this end, where tokenizer.json adds `found`."""
+    if isinstance(switch, bool):
+        return switch and token is not None
+    if found and found != (token,):
+        raise UnsupportedError(
+            f"tokenizer.json puts the tokens {list(found)} around every text, llama.cpp can only put BOS and EOS",
+            hint="convert to ONNX instead: --target cpu",
+        )
+    return bool(found)
 
 
 def _add_stops(out: GGUFWriter, vocabulary: Vocabulary, decoder: Decoder) -> None:

@@ -113,8 +113,8 @@ def _vocabulary(data: dict[str, Any], path: Path, vocab_size: int) -> Vocabulary
     vocab: dict[str, int] = model["vocab"]
     # Two spellings: "a b" until tokenizers 0.20, ["a", "b"] since.
     merges = [_pair(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]]
-    if any(left + right not in vocab for left, right in merges):
-        raise damaged(path, "a merge makes no token of the vocabulary")
+    if any(text not in vocab for left, right in merges for text in (left, right, left + right)):
+        raise damaged(path, "a merge of, or into, what is no token of the vocabulary")
     added = _added(data)
     tokens, types = _tokens(vocab, added, path, vocab_size)
     prefix, suffix = _around(data.get("post_processor"), {t.content: t.id for t in added} | vocab)

@@ -175,7 +175,7 @@ def test_long_words_are_found_before_they_overflow_the_engine(pair: Pair, unit: 
     assert too_long(safe, **kinds) is None
     pair.llama.tokenize(safe)  # does not crash
     assert (too_long(safe + unit, **kinds) is not None) == risky
-    assert too_long((safe[:-1] + "1") * 3, **kinds) is None
+    assert too_long((safe[: LONGEST // 2] + "1") * 6, **kinds) is None
     if not risky:
         pair.llama.tokenize(unit * 50_000)
 
@@ -343,7 +343,7 @@ REFUSED: list[tuple[str, Any, Any, str]] = [
     ("spm", put(10_000, "added_tokens", 3, "id"), CheckpointError, "10000, the embedding has 600 rows"),
     ("spm", put("<|end|>", "added_tokens", 3, "content"), CheckpointError, "two ids stand for the same token"),
     ("spm", put(5, "added_tokens", 3, "id"), CheckpointError, "id 5 stands for"),
-    ("spm", put([["x", "nothing"]], "model", "merges"), CheckpointError, "makes no token"),
+    ("spm", put([["x", "nothing"]], "model", "merges"), CheckpointError, "no token of the vocabulary"),
     ("spm", put([["x"]], "model", "merges"), CheckpointError, "ValueError"),
     ("spm", put("[PAD599]", "added_tokens", 3, "content"), CheckpointError, "PAD599"),
     ("spm", drop("model"), CheckpointError, "KeyError 'model'"),
@@ -392,6 +392,34 @@ def test_only_a_sentencepiece_model_names_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"only tokenizer\.model") as caught:
         read_vocabulary(tmp_path, 600)
     assert "save_pretrained" in caught.value.hint
+
+
+def mutated(data: Any, rng: random.Random) -> Any:
+    """A value somewhere in `data` replaced by another kind of value."""
+    if isinstance(data, dict | list) and data and rng.random() < 0.8:
+        keys = list(data) if isinstance(data, dict) else range(len(data))
+        copy = dict(data) if isinstance(data, dict) else list(data)
+        key = rng.choice(keys)
+        copy[key] = mutated(data[key], rng)
+        return copy
+    return rng.choice(
+        [None, -1, 1.5, 10**30, "", "x", [], {}, [None], {"type": None}, True, "<s>", [["a", "b"]]]
+    )
+
+
+@pytest.mark.parametrize("kind", ["spm", "bpe"])
+def test_a_mutated_tokenizer_is_read_or_refused_in_our_words(tmp_path: Path, kind: Any) -> None:
+    toy_tokenizers.write_tokenizer(tmp_path, kind)
+    path, rng = tmp_path / "tokenizer.json", random.Random(5)
+    good = json.loads(path.read_text())
+    refused = 0
+    for _ in range(300):
+        path.write_text(json.dumps(mutated(good, rng)))
+        try:
+            read_vocabulary(tmp_path, 600)
+        except (CheckpointError, UnsupportedError):
+            refused += 1
+    assert refused > 100
 
 
 @pytest.mark.parametrize("text", ["", "[", "[]", '{"model": NaN', "[" * 100_000])
