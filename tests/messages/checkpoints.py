@@ -55,6 +55,17 @@ for name, changes in {
     "rope type": {"rope_scaling": {"type": "linear", "factor": 2.0}},
     "rope factors": {"rope_scaling": {**_LONG, "long_factor": [1.0, 2.0]}},
     "rope said twice": {"rope_theta": 1e4, "rope_parameters": {"rope_type": "default", "rope_theta": 2e4}},
+    "rope objects contradict": {
+        "rope_parameters": {"rope_type": "default"},
+        "rope_scaling": {"type": "linear"},
+    },
+    "rope context contradicts": {"rope_scaling": {**_LONG, "original_max_position_embeddings": 77}},
+    "rope factor list missing": {"rope_scaling": {"type": "longrope"}},
+    "rope factor negative": {"rope_scaling": {**_LONG, "long_factor": [-1.0] * 16}},
+    "number": {"rms_norm_eps": -1},
+    "flag": {"tie_word_embeddings": "yes"},
+    "token id": {"eos_token_id": 10**6},
+    "two token ids": {"bos_token_id": [1, 2]},
     "partial rotary": {"partial_rotary_factor": 0.03},
 }.items():
     add(f"checkpoints/config {name}", _config(changes))

@@ -62,6 +62,8 @@ for name, keys in {
     "key is missing": {"llama.block_count": None},
     "number is not finite": {"llama.rope.freq_base": float("nan")},
     "token id": {"tokenizer.ggml.eos_token_id": 99_999},
+    "no end": {"tokenizer.ggml.eos_token_id": None},
+    "another architecture": {"general.architecture": "mamba"},
     "tokenizer of another kind": {"tokenizer.ggml.pre": "llama-bpe"},
     "tokenizer flag": {"tokenizer.ggml.add_bos_token": True},
     "token types": {"tokenizer.ggml.token_type": [1]},
