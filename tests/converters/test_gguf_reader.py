@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 import tracemalloc
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from hypothesis import strategies as st
 
 from converters.errors import CheckpointError, UnsupportedError
 from converters.gguf.reader import Gguf
+from tests.attacks import ggufs
 
 KINDS = [Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q5_1]
 KEYS = {
@@ -127,71 +126,9 @@ def _tensors(path: Path) -> list:
         return list(file.tensors.values())
 
 
-def _text(text: bytes) -> bytes:
-    return struct.pack("<Q", len(text)) + text
-
-
-def _file(keys: list[bytes] = (), tensors: list[bytes] = (), *, data: int = 4096, version: int = 3) -> bytes:
-    head = (
-        b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(keys)) + b"".join(keys) + b"".join(tensors)
-    )
-    return head + b"\0" * (-len(head) % 32 + data)
-
-
-def _tensor(name: bytes = b"t", dims: tuple[int, ...] = (32, 2), kind: int = 0, offset: int = 0) -> bytes:
-    return _text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
-
-
-def _string_array(count: int) -> bytes:
-    return _text(b"k") + struct.pack("<IIQ", 9, 8, count)
-
-
-def _nested(depth: int) -> bytes:
-    return _text(b"k") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * depth + struct.pack("<IQ", 0, 0)
-
-
-HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
-    "empty": (lambda: b"", "magic"),
-    "no gguf": (lambda: b"PK\3\4" + b"\0" * 64, "not a GGUF"),
-    "version 1": (lambda: _file(version=1), "version 1"),
-    "big-endian": (lambda: _file(version=3 << 24), "big-endian"),
-    "endless keys": (lambda: b"GGUF" + struct.pack("<IQQ", 3, 0, 1 << 60), "keys"),
-    "endless tensors": (lambda: b"GGUF" + struct.pack("<IQQ", 3, 1 << 60, 0), "tensors"),
-    "endless key name": (lambda: _file([struct.pack("<Q", 1 << 62)]), "key's name"),
-    "empty key name": (lambda: _file([_text(b"")]), "key's name"),
-    "control characters": (lambda: _file([_text(b"a\x1b[2J") + struct.pack("<IB", 0, 1)]), "key's name"),
-    "no utf-8": (
-        lambda: _file([_text(b"k") + struct.pack("<I", 8) + _text(b"\xff\xfe")]),
-        "'k' is not UTF-8",
-    ),
-    "endless string": (lambda: _file([_text(b"k") + struct.pack("<IQ", 8, 1 << 40)]), "'k'"),
-    "endless array": (lambda: _file([_text(b"k") + struct.pack("<IIQ", 9, 10, 1 << 61)]), "'k'"),
-    "endless strings": (lambda: _file([_string_array(1 << 21)]), "'k' wants"),
-    "too many items": (lambda: _file([_string_array(1 << 40)]), "array items"),
-    "nested arrays": (lambda: _file([_nested(9)]), "nests"),
-    "unknown type": (lambda: _file([_text(b"k") + struct.pack("<II", 13, 0)]), "unknown type 13"),
-    "key twice": (lambda: _file([_text(b"k") + struct.pack("<IB", 0, 1)] * 2), "'k' is there twice"),
-    "alignment": (
-        lambda: _file([_text(b"general.alignment") + struct.pack("<II", 4, 24)], [_tensor()]),
-        "general.alignment",
-    ),
-    "no dimensions": (lambda: _file([], [_tensor(dims=())]), "0 dimensions"),
-    "five dimensions": (lambda: _file([], [_tensor(dims=(1,) * 5)]), "5 dimensions"),
-    "empty shape": (lambda: _file([], [_tensor(dims=(0, 4))]), "empty shape"),
-    "product overflows": (lambda: _file([], [_tensor(dims=(1 << 33, 1 << 33, 4))]), "truncated"),
-    "unknown tensor type": (lambda: _file([], [_tensor(kind=999)]), "unknown type 999"),
-    "block not filled": (lambda: _file([], [_tensor(dims=(33, 1), kind=8)]), "blocks of 32"),
-    "past the end": (lambda: _file([], [_tensor(dims=(32, 1000))]), "truncated"),
-    "offset past the end": (lambda: _file([], [_tensor(offset=1 << 63)]), "truncated"),
-    "misaligned": (lambda: _file([], [_tensor(offset=4)]), "aligned"),
-    "overlap": (lambda: _file([], [_tensor(b"a"), _tensor(b"b", offset=224)]), "'b' overlaps tensor 'a'"),
-    "tensor twice": (lambda: _file([], [_tensor(), _tensor(offset=256)]), "'t' is there twice"),
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", ggufs.HOSTILE)
 def test_hostile_header_is_named_and_costs_nothing(tmp_path: Path, name: str) -> None:
-    make, named = HOSTILE[name]
+    make, named = ggufs.HOSTILE[name]
     path = tmp_path / "hostile.gguf"
     path.write_bytes(make())
     tracemalloc.start()
@@ -208,7 +145,7 @@ def test_hostile_header_is_named_and_costs_nothing(tmp_path: Path, name: str) ->
 
 def test_a_type_without_decoder_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "i32.gguf"
-    path.write_bytes(_file([], [_tensor(kind=int(Kind.I32))]))
+    path.write_bytes(ggufs.file([], [ggufs.tensor(kind=int(Kind.I32))]))
     with Gguf.open(path) as file, pytest.raises(UnsupportedError, match="I32"):
         file.read("t")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from converters.errors import SourceError
 from edge import lock
+from edge.cli import main
 from edge.lock import LockedFile, LockedModel
 from edge.progress import Silent
 from edge.relock import relock
@@ -168,6 +170,21 @@ def test_check_names_files_that_come_and_go(tmp_path: Path) -> None:
     (tmp_path / "m" / "tokenizer.json").write_text("{}")
     (tmp_path / "m" / "model.safetensors").unlink()
     assert _relock(path, check=True) == ["m: model.safetensors is gone", "m: tokenizer.json is new"]
+
+
+def test_check_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "models.lock"
+    _checkpoint(tmp_path / "m")
+    assert main(["lock", "m", "file:m", "--file", str(path)]) == 0
+    assert main(["lock", "--check", "--file", str(path)]) == 0
+    (tmp_path / "m" / "config.json").write_text("[]")
+    capsys.readouterr()
+    assert main(["lock", "--check", "--file", str(path)]) == 1
+    assert capsys.readouterr().out.startswith("m: config.json sha256 ")
+    assert main(["lock", "--check", "--json", "--file", str(path)]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["models"] == ["m"]
+    assert len(report["changes"]) == 1
 
 
 def test_lock_without_anything_to_do(tmp_path: Path) -> None:

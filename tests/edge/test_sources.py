@@ -252,6 +252,16 @@ def test_a_damaged_rewrite_is_made_again(site: Site, locked: LockedModel, harm: 
     assert not (directory / "model-00002.safetensors").exists()
 
 
+def test_what_a_killed_rewrite_left_is_cleared(site: Site, locked: LockedModel, tmp_path: Path) -> None:
+    directory = resolve("tiny").directory
+    good = (directory / "model.safetensors").read_bytes()
+    # Killed while the checkpoint was being made again: half of it lies hidden, none under the name.
+    directory.rename(directory.with_name(f".{directory.name}.part"))
+    (directory.with_name(f".{directory.name}.part") / "model.safetensors").write_bytes(good[:100])
+    assert (resolve("tiny").directory / "model.safetensors").read_bytes() == good
+    assert not list((tmp_path / "cache").rglob("*.part"))
+
+
 def test_a_change_that_keeps_size_and_times_is_seen(site: Site, locked: LockedModel) -> None:
     weights = resolve("tiny").directory / "model.safetensors"
     good = weights.read_bytes()
