@@ -13,7 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from benchmarks import toy_tokenizers
 from converters.errors import CheckpointError, UnsupportedError
-from converters.gguf import strip
+from converters.gguf import pretokenizers, strip
 from converters.gguf.long_words import LONGEST, too_long
 from converters.gguf.tokenizer import KNOWN_STOPS, read_vocabulary
 from edge.sources import resolve
@@ -154,6 +154,17 @@ def test_ids_without_a_token_are_unused(pair: Pair) -> None:
     for i in range(pair.size, pair.size + 5):
         assert c.llama_vocab_get_attr(pair.llama.vocab, i) == c.LLAMA_TOKEN_ATTR_UNUSED
         assert pair.llama.piece(i) == b""
+
+
+@pytest.mark.parametrize(("spelling", "canonical"), pretokenizers._SPELLINGS.items())
+@pytest.mark.parametrize(("behavior", "invert"), [("isolated", False), ("removed", True)])
+def test_spellings_that_count_as_one_split_alike(
+    spelling: str, canonical: str, behavior: str, invert: bool
+) -> None:
+    one = pre_tokenizers.Split(Regex(spelling), behavior, invert=invert)
+    other = pre_tokenizers.Split(Regex(canonical), "isolated")
+    for text in [*TEXTS, *random_texts(2000)]:
+        assert one.pre_tokenize_str(text) == other.pre_tokenize_str(text), repr(text)
 
 
 def test_o200k_differs_only_in_capitals_outside_ascii(tmp_path: Path) -> None:

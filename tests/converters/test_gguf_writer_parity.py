@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from benchmarks.random_checkpoint import SHAPES
 from converters import gguf
 from converters.decoder import Decoder
+from converters.errors import UnsupportedError
+from edge.runtimes import open_runtime
 from quant.recipe import Recipe, Rule
 from tests.converters.gguf_support import llama, write_gguf
 
@@ -58,6 +60,29 @@ def test_float32_matches_transformers_in_prefill_chunks_and_decode(
     with llama(out) as model:
         for chunks in ([ids], [ids[:7], ids[7:30], ids[30:]], [ids[:20], *([i] for i in ids[20:])]):
             np.testing.assert_allclose(model.logits(chunks), wanted, atol=FLOAT, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "rotated", "inner"),
+    [(1, 1, 25, 0.25, 160), (7, 7, 6, 1.0, 33), (6, 2, 80, 0.75, 100), (3, 1, 128, 0.5, 32)],
+)
+def test_shapes_that_no_published_model_has(
+    tiny: Tiny, tmp_path: Path, heads: int, kv_heads: int, head_dim: int, rotated: float, inner: int
+) -> None:
+    directory = tiny(
+        "phi4",
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        hidden_size=heads * head_dim,
+        partial_rotary_factor=rotated,
+        intermediate_size=inner,
+        num_hidden_layers=1,
+    )
+    write_gguf(directory, tmp_path / "m.gguf", Recipe.preset("f32"))
+    ids = some_ids(32)
+    with llama(tmp_path / "m.gguf") as model:
+        found = model.logits([ids[:15], ids[15:]])
+    np.testing.assert_allclose(found, reference(directory, ids), atol=FLOAT, rtol=0)
 
 
 def test_every_shape_is_loadable_or_refused_by_name() -> None:
@@ -165,6 +190,12 @@ def test_the_window_is_right_up_to_the_cap_and_would_be_wrong_past_it(tiny: Tiny
         assert model.metadata("phi3.context_length") == "63"
     np.testing.assert_allclose(found[:63], wanted[:63], atol=FLOAT, rtol=0)
     assert np.abs(found[63:] - wanted[63:]).max() > 0.01
+    # llama.cpp made room for 256; our runtime holds to what the file says.
+    runtime = open_runtime(out, threads=1)
+    assert runtime.teacher_forced(ids[:63]).shape == (63, 640)
+    with pytest.raises(UnsupportedError, match="63"):
+        runtime.append(ids[63:64])
+    runtime.close()
 
 
 def test_rope_table_is_what_the_file_asks_for(tiny: Tiny, tmp_path: Path) -> None:
