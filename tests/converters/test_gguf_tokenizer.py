@@ -201,6 +201,23 @@ def test_a_phi3_file_swallows_white_space_in_any_application(tmp_path: Path) -> 
             assert model.tokenize(text) == own.encode(text, add_special_tokens=False).ids
 
 
+@pytest.mark.parametrize("like_phi3", [True, False])
+def test_the_name_follows_what_most_tokens_do(tmp_path: Path, like_phi3: bool) -> None:
+    """Early Phi-3 files differ in </s> alone; a tokenizer that strips nothing must not be called phi-3."""
+
+    def change(data: dict[str, Any]) -> None:
+        for token in data["added_tokens"]:
+            token["rstrip"] = like_phi3 and token["rstrip"] and token["content"] != "</s>"
+
+    size = edit(tmp_path, "spm", change)
+    own = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    path = write_vocabulary(tmp_path, tmp_path / "v.gguf", bare_decoder(size), name="Phi-3-mini")
+    with llama(path, vocab_only=True) as model:
+        assert model.metadata("general.name") == ("Phi-3-mini" if like_phi3 else "Phi 3-mini")
+        text = "<|user|>\n hi<|end|>\n<|assistant|>\n"
+        assert model.tokenize(text) == own.encode(text, add_special_tokens=False).ids
+
+
 def edit(directory: Path, kind: Any, change: Callable[[dict[str, Any]], None]) -> int:
     """A toy tokenizer.json with one thing changed; returns its number of ids."""
     ids = toy_tokenizers.write_tokenizer(directory, kind)
