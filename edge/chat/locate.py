@@ -54,7 +54,7 @@ def choose(model: Path, variant: str | None) -> Chosen:
             raise BundleError(f"{model} has no variant '{variant}' that runs here", hint=f"it has: {names}")
         raise UnsupportedError(f"no engine here runs a variant of {model} ({names})", hint="edge doctor")
     first = runnable[0]
-    return Chosen(first.path, f"{made.name}/{first.name}", first.context_length)
+    return Chosen(first.path, f"{model.resolve().name}/{first.name}", first.context_length)
 
 
 def names() -> list[str]:

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -113,6 +113,11 @@ class LineReader:
 
 def loop(session: Session, reader: LineReader) -> None:
     """Chat until /bye, Ctrl-D, or Ctrl-C twice at an empty prompt."""
+    with suppress(KeyboardInterrupt):  # one that comes in the moment between two prompts
+        _loop(session, reader)
+
+
+def _loop(session: Session, reader: LineReader) -> None:
     warned = False
     while True:
         try:
