@@ -38,6 +38,7 @@ _UNSTABLE = [
     (re.compile(r"top-1 [\d.]+%"), "top-1 #%"),
     (re.compile(r"agreement [\d.]+\d"), "agreement #"),
     (re.compile(r"(onnxruntime|onnxruntime-genai|llama-cpp-python) \d[\w.]*"), r"\1 #"),
+    (re.compile(r"\[Errno \d+\]"), "[Errno #]"),
     (re.compile(r"127\.0\.0\.1(:\d+)?"), "SERVER"),
     (re.compile(r"(# B) {2,}"), r"\1  "),
     (re.compile(r"\b[0-9a-f]{64}\b"), "SHA256"),
@@ -71,9 +72,10 @@ class World:
 
     def tiny(self, name: str = "phi4", **overrides: Any) -> str:
         """A random checkpoint as ./<name>, shared by the session: not to be changed."""
-        link = self.path / name
+        link, target = self.path / name, self._tiny(name, **overrides).resolve()
         if not link.exists():
-            link.symlink_to(self._tiny(name, **overrides))
+            link.symlink_to(target)
+        self._names[str(target)] = f"DIR/{name}"
         return name
 
     def copy(self, name: str = "phi4", **overrides: Any) -> Path:
@@ -85,13 +87,14 @@ class World:
         """A line of its own before what comes, in a case of many messages."""
         self._said.append(f"# {text}")
 
-    def edge(self, *arguments: str | Path, stdin: bytes = b"") -> int:
-        """Run a command line in this process."""
+    def edge(self, *arguments: str | Path, stdin: bytes | None = b"") -> int:
+        """Run a command line in this process. `stdin`: what is piped in, None for a terminal."""
         out, told = io.StringIO(), io.StringIO()
         words = [str(a) for a in arguments]
         shown = [w if len(w) < 80 else f"{w[:40]}..." for w in words]
-        keyboard, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin))
+        keyboard, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin or b""))
         try:
+            sys.stdin.isatty = lambda: stdin is None  # type: ignore[method-assign]  # of this one object
             with self._watch(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(told):
                 code = cli.main(words)
         finally:

@@ -25,7 +25,7 @@ def without_a_model(world: World) -> None:
     world.edge("chat", "hello", "-m", "nowhere")
     world.edge("chat", "hello", "world")
     world.edge("chat")
-    world.edge("chat", "--json")
+    world.edge("chat", "--json", stdin=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "MAX_PIPE", 10)
         world.edge("chat", stdin=b"x" * 11)

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Rows, Weight
+from converters.strict_config import StrictConfig
 from tests.attacks.checkpoints import ATTACKS
 from tests.messages import World, add, case
 
@@ -141,6 +142,11 @@ def weight_parts_mix_dtypes(world: World) -> None:
         parts = tuple(Rows(n, 0, checkpoint.tensors[n].shape[0]) for n in (first, second))
         rows = sum(p.stop for p in parts)
         world.call(checkpoint.weight_dtype, Weight("norms", (rows,), parts))
+
+
+@case
+def number_that_has_no_default(world: World) -> None:
+    world.call(StrictConfig({}, "rope_scaling.").number, "factor")
 
 
 @case

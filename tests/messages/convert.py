@@ -126,6 +126,7 @@ def the_system_refuses(world: World) -> None:
     for number in (28, 30, 5):
         with _failing_mkdir(number):
             world.edge("convert", checkpoint, "--target", "cpu", "-o", "b")
+            world.edge("convert", checkpoint, "--target", "cpu", "-o", "new/place/b")
 
 
 @case
@@ -142,16 +143,6 @@ def recipe_is_wrong(world: World) -> None:
         file.write_text(rules if isinstance(rules, str) else json.dumps(rules))
         world.edge(*command)
     world.call(Recipe.preset, "int3")
-
-
-@case
-def recipe_that_llama_cpp_cannot_hold(world: World) -> None:
-    rules = [
-        {"pattern": "layers.0.attention.q", "storage": "int8", "method": "rtn"},
-        {"pattern": "*", "storage": "int4", "method": "rtn"},
-    ]
-    (world.path / "recipe.json").write_text(json.dumps({"name": "mixed", "rules": rules}))
-    world.edge("convert", world.tiny("phi4"), "--target", "android", "--dry-run", "--recipe", "recipe.json")
 
 
 @case

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from gguf import GGMLQuantizationType
 
 from converters.gguf.reader import Gguf
+from tests.attacks import ggufs
 from tests.converters.llama_gguf import TOKENS, model, write
-from tests.converters.test_gguf_reader import HOSTILE, _file, _tensor
 from tests.messages import World, add, case
 
 
 @case
 def hostile_headers(world: World) -> None:
-    for number, (name, (make, _)) in enumerate(HOSTILE.items()):
+    for number, (name, (make, _)) in enumerate(ggufs.HOSTILE.items()):
         path = world.path / f"{number}.gguf"
         path.write_bytes(make())
         world.heading(name)
@@ -26,7 +28,7 @@ def hostile_headers(world: World) -> None:
 @case
 def type_that_cannot_be_read(world: World) -> None:
     path = world.path / "i32.gguf"
-    path.write_bytes(_file([], [_tensor(kind=int(GGMLQuantizationType.I32))]))
+    path.write_bytes(ggufs.file([], [ggufs.tensor(kind=int(GGMLQuantizationType.I32))]))
     with Gguf.open(path) as file:
         world.call(file.read, "t")
         world.call(file.read, "nowhere")
@@ -35,11 +37,18 @@ def type_that_cannot_be_read(world: World) -> None:
 @case
 def shrinks_while_it_is_read(world: World) -> None:
     path = world.path / "t.gguf"
-    path.write_bytes(_file([], [_tensor()]))
+    path.write_bytes(ggufs.file([], [ggufs.tensor()]))
     with Gguf.open(path) as file:
         with path.open("r+b") as raw:
             raw.truncate(128)
         world.call(file.read, "t")
+
+
+@case
+def shrinks_while_its_header_is_read(world: World) -> None:
+    (world.path / "t.gguf").write_bytes(ggufs.file([], [ggufs.tensor()])[:60])
+    with mock.patch.object(os, "fstat", return_value=mock.Mock(st_size=5000)):
+        world.call(Gguf.open, world.path / "t.gguf")
 
 
 @case
@@ -62,6 +71,7 @@ for name, keys in {
     "key is missing": {"llama.block_count": None},
     "number is not finite": {"llama.rope.freq_base": float("nan")},
     "token id": {"tokenizer.ggml.eos_token_id": 99_999},
+    "token id of another kind": {"tokenizer.ggml.eos_token_id": "two"},
     "no end": {"tokenizer.ggml.eos_token_id": None},
     "another architecture": {"general.architecture": "mamba"},
     "tokenizer of another kind": {"tokenizer.ggml.pre": "llama-bpe"},
@@ -74,3 +84,7 @@ for name, keys in {
 
 add("gguf/llama tensor without a place", _llama(tensors={"blk.0.attn_q.bias": np.ones(64, np.float32)}))
 add("gguf/llama tensor of another shape", _llama(tensors={"blk.0.attn_norm.weight": np.ones(32, np.float32)}))
+add(
+    "gguf/llama tensor beyond float16",
+    _llama(tensors={"blk.0.ffn_up.weight": np.full((96, 64), 1e30, np.float32)}),
+)

@@ -23,11 +23,6 @@ class Site:
     last: int
     text: str
 
-    @property
-    def key(self) -> str:
-        """Stays the same while other lines of the file change."""
-        return f"{self.file}: {self.text}"
-
 
 def _trees() -> Iterator[tuple[str, ast.Module]]:
     for room in ("edge", "converters", "quant"):
@@ -59,12 +54,6 @@ def _sites(file: str, tree: ast.Module, makers: dict[str, set[str]]) -> Iterator
         if isinstance(node, ast.Call) and not in_maker:
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
             if name in ERRORS or name in makers:
-                argument = next(
-                    (a for a in reversed(node.args) if isinstance(a, (ast.Constant, ast.JoinedStr))), None
-                )
-                text = (
-                    f"{name}({ast.unparse(argument) if argument else ast.unparse(node)[len(name) + 1 : -1]})"
-                )
                 short = Path(file).relative_to(ROOT).as_posix()
-                yield Site(short, node.lineno, node.end_lineno or node.lineno, text)
+                yield Site(short, node.lineno, node.end_lineno or node.lineno, ast.unparse(node)[:120])
         todo += [(child, in_maker) for child in ast.iter_child_nodes(node)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
@@ -122,6 +124,11 @@ def downloads_that_fail(world: World) -> None:
         world.call(download.fetch, "http://127.0.0.1:9/f", world.path / "g", size=1, sha256=None, label="f",
                    progress=Silent())  # fmt: skip
         world.call(download.get_page, "ftp://127.0.0.1/x", "text/html")
+        world.call(download.get_page, "http://127.0.0.1:9/x", "text/html")
+        with mock.patch.object(
+            urllib.request.OpenerDirector, "open", side_effect=urllib.error.URLError("no such host")
+        ):
+            world.call(download.get_page, site.url, "text/html")
 
 
 @case
