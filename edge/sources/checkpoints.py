@@ -1,15 +1,9 @@
-"""The last step of a source: verified files become one checkpoint directory in the cache.
-
-Files of a hub are linked into a directory of their own, which then holds the locked files and nothing else. A
-GGUF is rewritten (converters.gguf.to_checkpoint); the result is kept with its hashes, and made again when a
-byte of it has changed.
-"""
+"""A GGUF as a checkpoint directory in the cache: rewritten once, kept with its hashes, made again when damaged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,28 +12,6 @@ from converters.gguf import to_checkpoint
 from edge.lock import LockedFile
 from edge.progress import Progress
 from edge.sources import cache
-
-
-def linked(name: str, files: Mapping[str, Path], locked: tuple[LockedFile, ...]) -> Path:
-    """A directory with exactly `files`, as hard links (else symbolic links) to where they lie."""
-    key = _key([f"{f.path} {f.sha256}" for f in locked])
-
-    def fill(directory: Path) -> None:
-        for path, file in files.items():
-            link = directory / path
-            link.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(file, link)
-            except OSError:
-                link.symlink_to(file)
-
-    target = cache.place("checkpoints", f"{name}-{key}")
-    with cache.exclusive(target):
-        if not all(
-            (target / path).exists() and (target / path).samefile(file) for path, file in files.items()
-        ):
-            _publish(target, fill)
-    return target
 
 
 def rewritten(name: str, gguf: Path, sha256: str, extra: Mapping[str, bytes], progress: Progress) -> Path:

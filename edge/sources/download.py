@@ -49,6 +49,9 @@ def fetch(
     part = target.with_name(f"{target.name}.part")
     progress.stage(f"download {label}", size)
     try:
+        if target.exists():
+            # Left by a caller that was killed; checked again like any beginning.
+            target.replace(part)
         resumed = part.exists()
         with part.open("a+b", buffering=0) as file:
             actual = _Download(url, file, size, label, progress, authorization).run()

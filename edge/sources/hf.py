@@ -72,28 +72,32 @@ def lock_files(found: Listing, progress: Progress) -> tuple[LockedFile, ...]:
     return tuple(files)
 
 
-def fetch(spec: Hf, model: LockedModel, progress: Progress) -> dict[str, Path]:
-    """Verified local files, in the hub's own cache, by their path in the repository."""
+def fetch(spec: Hf, model: LockedModel, progress: Progress) -> Path:
+    """The snapshot directory in the hub's own cache, with every locked file verified.
+
+    A checkpoint file in it that the lock does not know is refused as well.
+    """
     if not spec.pinned:
         raise SourceError(f"{spec} pins no commit", hint=f"run `edge lock {model.name} {spec}`")
-    paths = {}
     for file in model.files:
-        path = _download(spec, file.path, file.size, file.sha256, progress).resolve()
+        path = _download(spec, file.path, file.size, file.sha256, progress)
+        snapshot = path.parents[file.path.count("/")]
         stamp = cache.place("stamps", f"{model.name}-{file.sha256[:16]}.json")
         progress.stage(f"verify {file.path}", file.size)
         actual = cache.is_intact(path, file, stamp, progress)
         progress.done()
         if actual:
             # The hub's library would take it for good forever.
-            path.unlink()
-            raise cache.mismatch(
-                f"{spec}: {file.path}",
-                file.sha256,
-                actual,
-                hint=f"the copy is removed: `edge pull {model.name}` fetches it again",
+            path.resolve().unlink()
+            hint = f"the copy is removed: `edge pull {model.name}` fetches it again"
+            raise cache.mismatch(f"{spec}: {file.path}", file.sha256, actual, hint=hint)
+    known = {file.path for file in model.files}
+    for path in sorted(snapshot.iterdir()):
+        if WANTED.fullmatch(path.name) and path.name not in known:
+            raise SourceError(
+                f"{path} is not in the lock", hint=f"remove it, or run `edge lock {model.name}`"
             )
-        paths[file.path] = path
-    return paths
+    return snapshot
 
 
 def _download(spec: Hf, name: str, size: int, sha256: str | None, progress: Progress) -> Path:

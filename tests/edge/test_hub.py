@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from converters.checkpoint import Checkpoint
 from edge import lock
 from tests.edge.local_server import COMMIT, Site, add_repository, serving
 
@@ -72,9 +73,9 @@ def test_lock_pull_and_check(site: Site, edge: Edge, tmp_path: Path) -> None:
     assert {p.name for p in Path(found["directory"]).iterdir()} == names
     assert not names & {"pytorch_model.bin", "modeling_x.py"}
     assert (Path(found["directory"]) / "model.safetensors").read_bytes() == site.files[WEIGHTS]
-    # HF_HOME holds the one copy; the checkpoint directory links to it.
-    blobs = list((tmp_path / "hf" / "hub").rglob("blobs/*"))
-    assert any(b.samefile(Path(found["directory"]) / "model.safetensors") for b in blobs)
+    with Checkpoint.open(Path(found["directory"])) as checkpoint:
+        assert checkpoint.config["model_type"] == "phi3"
+    assert (tmp_path / "hf" / "hub") in Path(found["directory"]).parents
 
     assert edge("lock", "--check").returncode == 0
     site.log.clear()
@@ -142,6 +143,14 @@ def test_refusals(
     assert "hint:" in done.stderr
     if status == 401 and headers:
         assert "HF_TOKEN" in done.stderr
+
+
+def test_a_stray_file_in_the_snapshot_is_refused(edge: Edge) -> None:
+    snapshot = Path(edge("pull", PINNED).stdout.strip())
+    (snapshot / "model-00002-of-00002.safetensors").write_bytes(b"stray")
+    done = edge("pull", PINNED)
+    assert done.returncode == 1
+    assert "model-00002-of-00002.safetensors is not in the lock" in done.stderr
 
 
 def test_a_gated_file_is_refused(site: Site, edge: Edge) -> None:

@@ -120,6 +120,16 @@ def test_a_damaged_part_is_not_fatal(site: Site, tmp_path: Path, left: bytes) ->
     assert target.read_bytes() == data
 
 
+def test_what_a_killed_caller_left_is_checked_and_kept(site: Site, tmp_path: Path) -> None:
+    data = os.urandom(50_000)
+    (tmp_path / "f").write_bytes(data)
+    _fetch(site, tmp_path / "f", data, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    assert site.gets("/f") == []
+    (tmp_path / "f").write_bytes(data[:-1] + b"x")
+    _fetch(site, tmp_path / "f", data, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    assert (tmp_path / "f").read_bytes() == data
+
+
 def test_a_part_of_unknown_length_that_is_whole(site: Site, tmp_path: Path) -> None:
     data, target = os.urandom(5_000), tmp_path / "f"
     (tmp_path / "f.part").write_bytes(data)
@@ -308,6 +318,11 @@ def test_a_member_that_lies_about_its_hash(site: Site, locked: LockedModel, tmp_
     with pytest.raises(SourceError, match=f"{MEMBER}.*{'00' * 32}"):
         fetch(model, tmp_path, Silent())
     assert _cached_files(tmp_path) == []
+
+
+def test_a_lock_without_the_gguf_is_refused(site: Site, locked: LockedModel, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=f"locks no {MEMBER}"):
+        fetch(dataclasses.replace(locked, files=locked.files[:2]), tmp_path, Silent())
 
 
 def test_a_bomb_is_not_unpacked(site: Site, tmp_path: Path) -> None:
