@@ -10,6 +10,7 @@ Contenders, each in an environment of its own, each reading the checkpoint from 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.measure import Cost, forget, measure, size
 from benchmarks.random_checkpoint import SHAPES, write_checkpoint
+from edge.sources import resolve
 
 TORCH = "torch==2.13.0"
 BUILDER = [
@@ -43,6 +45,18 @@ params = llama_cpp.llama_model_quantize_default_params()
 params.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_0
 sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), ctypes.byref(params)))
 """
+
+
+def make_checkpoint(directory: Path, shape: str) -> None:
+    """Random weights under the embedded default's tokenizer: llama.cpp's converter refuses one it does not know."""
+    config = SHAPES[shape] | {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    write_checkpoint(directory, config, shards=2, tokenizer=None)
+    source = resolve("smollm2-135m-instruct").directory
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "GPT2Tokenizer"  # what Phi-4-mini has, and what the converter looks for
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    shutil.copyfile(source / "chat_template.jinja", directory / "chat_template.jinja")
+    shutil.copyfile(source / "tokenizer.json", directory / "tokenizer.json")
 
 
 def environment(folder: Path, *packages: list[str]) -> Path:
@@ -134,8 +148,8 @@ def main() -> None:
     work: Path = args.work.absolute()
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = work / args.shape
-    if not (checkpoint / "config.json").exists():
-        write_checkpoint(checkpoint, SHAPES[args.shape], shards=2)
+    if not (checkpoint / "tokenizer.json").exists():
+        make_checkpoint(checkpoint, args.shape)
     megabytes = size(checkpoint) / 1e6
     print(f"checkpoint {args.shape}: {megabytes:.0f} MB, {os.cpu_count()} cores", flush=True)
 

@@ -23,11 +23,14 @@ def peak_memory() -> int:
     """Largest resident set of this process so far, in bytes (0 where the system does not say)."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Not getrusage: on Linux its peak outlives exec, so that a large parent counts as this process.
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="ascii"), re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes (getrusage(2) of each).
-    return peak if sys.platform == "darwin" else peak * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS (getrusage(2))
 
 
 def cores() -> int:
