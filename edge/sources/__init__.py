@@ -81,7 +81,7 @@ def _rewritten(model: LockedModel, gguf: str, paths: dict[str, Path], progress: 
     if locked is None:
         raise SourceError(f"model '{model.name}' locks no {gguf}", hint=f"run `edge lock {model.name}`")
     texts = {Path(path).name: file.read_bytes() for path, file in paths.items() if path != gguf}
-    texts["NOTICE"] = _notice(model, locked)
+    texts["NOTICE"] = b"\n".join([*filter(None, [texts.get("NOTICE")]), _notice(model, locked)])
     return checkpoints.rewritten(model.name, paths[gguf], locked.sha256, texts, progress)
 
 
