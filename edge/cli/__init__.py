@@ -130,7 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A file name that is no valid Unicode must not break the report about it.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="edge", standalone_mode=False)
+        try:
+            code = typer.main.get_command(app).main(arguments, prog_name="edge", standalone_mode=False)
+        finally:
+            console.end_progress()
     except EdgeError as error:
         return _told(error, error.cause, error.hint, error.exit_code)
     except TyperException as error:

@@ -99,15 +99,28 @@ def colour() -> bool:
     return stderr_is_terminal() and not os.environ.get("NO_COLOR")
 
 
+_opened: list[Progress] = []
+
+
 def open_progress(*, quiet: bool = False) -> Progress:
-    """The bar on a terminal, plain lines elsewhere, nothing when `quiet`."""
+    """The bar on a terminal, plain lines elsewhere, nothing when `quiet`. `main` ends it, whatever happens."""
+    progress: Progress
     if quiet:
-        return Silent()
-    if stderr_is_terminal():
+        progress = Silent()
+    elif stderr_is_terminal():
         from edge.cli.bars import Bars
 
-        return Bars()
-    return Lines()
+        progress = Bars()
+    else:
+        progress = Lines()
+    _opened.append(progress)
+    return progress
+
+
+def end_progress() -> None:
+    """End what `open_progress` gave: a live line that nobody ends leaves a terminal without its cursor."""
+    while _opened:
+        _opened.pop().done()
 
 
 class Stage:

@@ -89,15 +89,13 @@ def convert(
         locked=locked,
         frozen=frozen,
     )
-    try:
-        plan = make_plan(request, progress)
-        if dry_run:
-            progress.done()
-            console.write_json(plan.to_data()) if as_json else _write_plan(plan)
-            return
-        report = run(plan, progress)
-    finally:
+    plan = make_plan(request, progress)
+    if dry_run:
         progress.done()
+        console.write_json(plan.to_data()) if as_json else _write_plan(plan)
+        return
+    report = run(plan, progress)
+    progress.done()
     console.write_json(report.to_data()) if as_json else _write_report(report)
 
 

@@ -30,10 +30,7 @@ def verify(
     from edge.verification import verify as run
 
     progress = console.open_progress(quiet=as_json)
-    try:
-        found = run(bundle, against, progress)
-    finally:
-        progress.done()
+    found = run(bundle, against, progress)
     if as_json:
         console.write_json(found.to_data())
     elif found.ok:

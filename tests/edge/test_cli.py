@@ -25,12 +25,13 @@ HEAVY = {
     "gguf", "huggingface_hub", "llama_cpp", "numpy", "onnx", "onnxruntime", "onnxruntime_genai", "prompt_toolkit",
     "rich", "tokenizers", "torch", "transformers",
 }  # fmt: skip
+RUN = "import sys; from edge.cli import main; sys.exit(main())"
 SGR = re.compile(rb"\x1b\[[0-9;]*m")
 
 
 def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())", *arguments],
+        [sys.executable, "-c", RUN, *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
@@ -170,7 +171,7 @@ def test_interrupted_is_130() -> None:
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_leaves_is_no_error(unbuffered: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())", "targets", "--json"],
+        [sys.executable, "-c", RUN, "targets", "--json"],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     )  # fmt: skip
@@ -218,11 +219,11 @@ def test_convert_inspect_verify(tiny: Tiny, tmp_path: Path, capsys: pytest.Captu
     assert told.splitlines()[0].startswith(f"error: {bundle} is not what its manifest says: {file.name}")
 
 
-def on_a_terminal(arguments: list[str], **environment: str) -> bytes:
+def on_a_terminal(arguments: list[str], code: str = RUN, **environment: str) -> bytes:
     """What the command writes to a stderr that is a terminal."""
     main, other = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())", *arguments],
+        [sys.executable, "-c", code, *arguments],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=other,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "NO_COLOR": "", **environment},
     )  # fmt: skip
@@ -250,6 +251,21 @@ def test_bars_and_colour_on_a_terminal_only(tiny: Tiny, tmp_path: Path) -> None:
     assert on_a_terminal(["inspect", "/nowhere"], TERM="dumb").startswith(b"error: ")
 
 
+def test_an_error_gives_the_cursor_back(tiny: Tiny, tmp_path: Path) -> None:
+    code = (
+        "import sys, edge.sources, edge.cli\n"
+        "def resolve(*a, progress, **k):\n"
+        "    progress.stage('download', 100)\n"
+        "    progress.advance(10)\n"
+        "    raise OSError(5, 'gone')\n"
+        "edge.sources.resolve = resolve\n"
+        "sys.exit(edge.cli.main(['pull', 'x']))"
+    )
+    drawn = on_a_terminal([], code=code)
+    assert drawn.count(b"\x1b[?25l") == drawn.count(b"\x1b[?25h") == 1, "the live line hides the cursor"
+    assert drawn.index(b"\x1b[?25h") < drawn.index(b"gone")
+
+
 def complete(line: str, cwd: Path = ROOT) -> list[str]:
     words = line.split(" ")
     done = run(cwd=cwd, _EDGE_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
@@ -271,7 +287,7 @@ def test_file_names_that_are_no_unicode(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff\xfe.gguf")
     (tmp_path / name).write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())", "inspect", name, "--json"],
+        [sys.executable, "-c", RUN, "inspect", name, "--json"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

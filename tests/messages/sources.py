@@ -94,6 +94,16 @@ def hub_gives_another_file(world: World) -> None:
 
 
 @case
+def file_in_the_hubs_cache_that_the_lock_does_not_know(world: World) -> None:
+    with served(world):
+        world.quietly("lock", "small", f"hf:{REPO}")
+        world.quietly("pull", "small")
+        [snapshot] = (world.path / "hub").rglob("snapshots/*")
+        (snapshot / "model-00001-of-00002.safetensors").write_bytes(b"")
+        world.edge("pull", "small")
+
+
+@case
 def lock_without_a_commit(world: World) -> None:
     with served(world):
         world.quietly("lock", "small", f"hf:{REPO}")
