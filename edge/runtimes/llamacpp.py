@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import CheckpointError, MachineError, UnsupportedError
+from edge import machine
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
 from edge.runtimes.tokenizer import END_TEXTS
 
@@ -151,8 +152,8 @@ class LlamaCppRuntime:
         if self._exact:
             params.type_k = params.type_v = _F32
             params.flash_attn_type = 0
-        if self._threads is not None:
-            params.n_threads = params.n_threads_batch = self._threads
+        # llama.cpp's own default is four threads, on any machine
+        params.n_threads = params.n_threads_batch = self._threads or machine.cores()
         self._context = c.llama_init_from_model(self._model, params)
         if not self._context:
             self._context = None
