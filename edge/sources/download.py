@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import os
 import ssl
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import BinaryIO
 
-from converters.errors import AccessError, MachineError, SourceError
+from converters.errors import MachineError, SourceError
 from edge.progress import Progress
+from edge.sources import web
 from edge.sources.cache import mismatch
 
-TIMEOUT_SECONDS = 60.0
 _ATTEMPTS = 5
 _BACKOFF_SECONDS = 0.2
 _CHUNK = 1 << 18
-_MAX_PAGE_BYTES = 1 << 26
-_CA_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
-
-
-class _RangeRefusedError(HTTPException):
-    """The server has nothing from that byte on: what lies here is not a beginning of its file."""
 
 
 def fetch(
@@ -66,7 +56,7 @@ def fetch(
     finally:
         progress.done()
     if not resumed:
-        raise mismatch(label, sha256, actual, hint=f"nothing was kept; {host(url)} serves another file")
+        raise mismatch(label, sha256, actual, hint=f"nothing was kept; {web.host(url)} serves another file")
     # The part that lay there from before may be what is damaged: once more, from the start.
     return fetch(
         url,
@@ -77,22 +67,6 @@ def fetch(
         progress=progress,
         authorization=authorization,
     )
-
-
-def get_page(url: str, accept: str) -> tuple[bytes, str]:
-    """A small page (an index) and its content type."""
-    try:
-        with _open(url, {"Accept": accept}, "the page") as response:
-            data = response.read(_MAX_PAGE_BYTES + 1)
-    except (HTTPException, OSError) as error:
-        raise SourceError(f"cannot read from {host(url)}: {error}", hint="check the network") from error
-    if len(data) > _MAX_PAGE_BYTES:
-        raise SourceError(f"{host(url)} answers with an endless page", hint="check PIP_INDEX_URL")
-    return data, response.headers.get_content_type()
-
-
-def host(url: str) -> str:
-    return urllib.parse.urlsplit(url).hostname or "?"
 
 
 class _Download:
@@ -121,7 +95,7 @@ class _Download:
                 self._connect()
                 break
             except (HTTPException, ConnectionError, TimeoutError, ssl.SSLError) as error:
-                if isinstance(error, _RangeRefusedError):
+                if isinstance(error, web.RangeRefusedError):
                     self._start_over()
                 failures = 1 if self._have > before else failures + 1
                 if failures >= _ATTEMPTS:
@@ -154,7 +128,7 @@ class _Download:
         """One connection. Returns when the server sent all it announced."""
         have = self._have
         headers = {"Range": f"bytes={have}-"} if have else {}
-        with _open(self._url, headers, self._label, self._authorization) as response:
+        with web.connect(self._url, headers, self._label, self._authorization) as response:
             if have and not _continues(response, have):
                 self._start_over()
             announced, received = _length(response), 0
@@ -163,7 +137,7 @@ class _Download:
                 if self._size is not None and self._have + len(chunk) > self._size:
                     self._start_over()
                     raise SourceError(f"{self._label} is longer than the locked {self._size} bytes",
-                                      hint=f"{host(self._url)} serves another file")  # fmt: skip
+                                      hint=f"{web.host(self._url)} serves another file")  # fmt: skip
                 self._file.write(chunk)
                 self._digest.update(chunk)
                 self._progress.advance(len(chunk))
@@ -173,7 +147,7 @@ class _Download:
             short = self._have
             self._start_over()
             raise SourceError(f"{self._label} has {short} bytes, locked are {self._size}",
-                              hint=f"{host(self._url)} serves another file")  # fmt: skip
+                              hint=f"{web.host(self._url)} serves another file")  # fmt: skip
 
 
 def _continues(response: HTTPResponse, have: int) -> bool:
@@ -183,46 +157,6 @@ def _continues(response: HTTPResponse, have: int) -> bool:
 def _length(response: HTTPResponse) -> int | None:
     text = response.headers.get("Content-Length", "")
     return int(text) if text.isdecimal() else None
-
-
-def _open(url: str, headers: dict[str, str], label: str, authorization: str | None = None) -> HTTPResponse:
-    """A connection under the person's proxy and CA settings. HTTPException and OSError: worth another try."""
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise SourceError(f"the index address {parts.scheme}:... is not http(s)", hint="check PIP_INDEX_URL")
-    request = urllib.request.Request(
-        parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl(),
-        headers={"User-Agent": "edge", "Accept-Encoding": "identity", **headers},
-    )
-    if parts.username:
-        pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
-        authorization = "Basic " + base64.b64encode(pair.encode()).decode()
-    if authorization:
-        # Unredirected: the file store that a server sends us on to is not told.
-        request.add_unredirected_header("Authorization", authorization)
-    certificates = next((os.environ[k] for k in _CA_VARIABLES if os.environ.get(k)), None)
-    try:
-        context = ssl.create_default_context(cafile=certificates)
-        response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS, context=context)
-        return response
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code in (401, 403):
-            raise AccessError(
-                f"{host(url)} refuses {label} ({error.code})", hint="check your rights there"
-            ) from None
-        if error.code == 416:
-            raise _RangeRefusedError(f"{host(url)} answers 416") from None
-        if error.code >= 500 or error.code in (408, 429):
-            raise HTTPException(f"{host(url)} answers {error.code}") from None
-        raise SourceError(
-            f"{host(url)} has no {label} ({error.code})", hint="check the source's spelling"
-        ) from None
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, (ConnectionError, TimeoutError)):
-            raise error.reason from None
-        hint = "check the network, the proxy and PIP_INDEX_URL"
-        raise SourceError(f"cannot reach {host(url)}: {error.reason}", hint=hint) from error
 
 
 def _sync_directory(directory: Path) -> None:

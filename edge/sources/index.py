@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 
 from converters.errors import SourceError
-from edge.sources import download
+from edge.sources import web
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 
@@ -45,9 +45,7 @@ def find(project: str, version: str, filename: str | None = None) -> Wheel:
         wheels = [w for w in wheels if w.filename.endswith("-none-any.whl")]
     if len(wheels) != 1:
         what = filename or f"wheel of {project}=={version} for every platform"
-        raise SourceError(
-            f"{download.host(index)} has no {what}", hint="check the version, and PIP_INDEX_URL"
-        )
+        raise SourceError(f"{web.host(index)} has no {what}", hint="check the version, and PIP_INDEX_URL")
     return wheels[0]
 
 
@@ -83,7 +81,7 @@ class _Links(HTMLParser):
 
 
 def _listing(page: str) -> list[Wheel]:
-    data, kind = download.get_page(page, _ACCEPT)
+    data, kind = web.get_page(page, _ACCEPT)
     try:
         if kind.endswith("json"):
             return [
@@ -95,7 +93,7 @@ def _listing(page: str) -> list[Wheel]:
         return [_linked(page, href) for href in links.hrefs]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         hint = "PIP_INDEX_URL should name a PEP 503 index, such as https://pypi.org/simple"
-        raise SourceError(f"{download.host(page)} gives no package index", hint=hint) from error
+        raise SourceError(f"{web.host(page)} gives no package index", hint=hint) from error
 
 
 def _linked(page: str, href: str) -> Wheel:

@@ -171,6 +171,14 @@ def test_user_and_password_are_sent_and_never_shown(site: Site, tmp_path: Path) 
     assert "secret" not in f"{caught.value} {caught.value.hint}"
 
 
+def test_an_unreadable_certificate_is_named(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_CERT", str(tmp_path / "none.pem"))
+    with pytest.raises(SourceError, match="PIP_CERT"):
+        _fetch(site, tmp_path / "f", b"data")
+
+
 def test_full_disk_is_the_machines_fault(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
@@ -335,7 +343,7 @@ def test_a_bomb_is_not_unpacked(site: Site, tmp_path: Path) -> None:
     ("source", "named"),
     [
         ("pypi:tiny-model==2.0!a.gguf", "no wheel of tiny-model==2.0"),
-        ("pypi:other==1.0!a.gguf", "404"),
+        ("pypi:other==1.0!a.gguf", r"no page /simple/other/ \(404\)"),
         ("pypi:tiny-model==1.0!a.gguf", r"a\.gguf is not there"),
     ],
 )
