@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from converters.errors import CheckpointError, MachineError, UnsupportedError
 from edge import machine
+from edge.runtimes.gguf_vocabulary import GgufVocabulary
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
-from edge.runtimes.tokenizer import END_TEXTS
 
 _BATCH = 512
 _PAD = 256
@@ -90,8 +90,8 @@ class LlamaCppRuntime:
         )
         if not self._model:
             raise CheckpointError(f"{path}: {self.name} cannot load it", hint=f"edge inspect {path}")
-        self._vocab = library.llama_model_get_vocab(self._model)
-        self.vocab_size: int = library.llama_vocab_n_tokens(self._vocab)
+        self._vocabulary = GgufVocabulary(library, self._model, path)
+        self.vocab_size = self._vocabulary.size
         trained: int = library.llama_model_n_ctx_train(self._model)
         self.context_length = min(trained, DEFAULT_CONTEXT) if context_length is None else context_length
         if not 0 < self.context_length <= trained:
@@ -100,7 +100,6 @@ class LlamaCppRuntime:
                 hint=f"--context {trained}",
             )
         self._switch = self._switch_length(path)
-        self._strip = self._stripper(path)
         self._threads, self._exact = threads, exact
         self._ids: list[int] = []
         self._long: bool | None = None
@@ -108,9 +107,9 @@ class LlamaCppRuntime:
 
     def _switch_length(self, path: Path) -> int | None:
         """Original context of a LongRoPE model, if this runtime's context goes beyond it."""
-        architecture = self._metadata("general.architecture")
-        value = self._metadata(f"{architecture}.rope.scaling.original_context_length")
-        kind = self._metadata(f"{architecture}.rope.scaling.type")
+        architecture = self._vocabulary.metadata("general.architecture")
+        value = self._vocabulary.metadata(f"{architecture}.rope.scaling.original_context_length")
+        kind = self._vocabulary.metadata(f"{architecture}.rope.scaling.type")
         if value is None or kind not in (None, "longrope", "none") or int(value) >= self.context_length:
             return None
         if int(value) % _PAD:
@@ -119,25 +118,6 @@ class LlamaCppRuntime:
                 hint=f"--context {int(value) // _PAD * _PAD or int(value)}",
             )
         return int(value)
-
-    def _stripper(self, path: Path) -> Callable[[str, bool], str]:
-        """Takes the white space away that special tokens swallow: our own files say so, llama.cpp does not."""
-        from converters.gguf import strip
-
-        try:
-            rules = strip.from_text(self._metadata(strip.KEY) or "[]")
-        except ValueError as error:
-            raise CheckpointError(f"{path}: {error}", hint=f"edge inspect {path}") from None
-        return lambda text, special: strip.apply(text, rules, special=special)
-
-    def _metadata(self, key: str) -> str | None:
-        buffer = ctypes.create_string_buffer(1)
-        length = self._c.llama_model_meta_val_str(self._model, key.encode(), buffer, 1)
-        if length < 0:
-            return None
-        buffer = ctypes.create_string_buffer(length + 1)
-        self._c.llama_model_meta_val_str(self._model, key.encode(), buffer, length + 1)
-        return buffer.raw[:length].decode("utf-8", "replace")
 
     def _open_context(self, long: bool) -> None:
         c = self._c
@@ -228,36 +208,13 @@ class LlamaCppRuntime:
         del self._ids[position:]
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        data = self._strip(text, special).encode()
-        capacity = len(data) + 8
-        tokens = (self._c.llama_token * capacity)()
-        count = self._c.llama_tokenize(self._vocab, data, len(data), tokens, capacity, False, special)
-        if count < 0:
-            raise MachineError(f"{self.name}: cannot tokenize {len(data)} bytes", hint="a shorter prompt")
-        return list(tokens[:count])
+        return self._vocabulary.encode(text, special=special)
 
     def token_bytes(self, token: int) -> bytes:
-        return self._piece(token, special=False)
-
-    def _piece(self, token: int, *, special: bool) -> bytes:
-        buffer = ctypes.create_string_buffer(64)
-        length = self._c.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
-        if length < 0:
-            buffer = ctypes.create_string_buffer(-length)
-            length = self._c.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
-        return buffer.raw[: max(length, 0)]
+        return self._vocabulary.piece(token, special=False)
 
     def dialect(self) -> Dialect:
-        c, vocab = self._c, self._vocab
-        template = self._metadata("tokenizer.chat_template")
-        control = [i for i in range(self.vocab_size) if c.llama_vocab_is_control(vocab, i)]
-        texts = {i: self._piece(i, special=True).decode("utf-8", "replace") for i in control}
-        stops = {i for i in control if c.llama_vocab_is_eog(vocab, i) or texts[i] in END_TEXTS}
-        bos, eos = c.llama_vocab_bos(vocab), c.llama_vocab_eos(vocab)
-        stops |= {eos} if eos >= 0 else set()
-        prefix = (bos,) if bos >= 0 and c.llama_vocab_get_add_bos(vocab) else ()
-        special = tuple(sorted(t for t in texts.values() if t))
-        return Dialect(template, texts.get(bos, ""), texts.get(eos, ""), prefix, frozenset(stops), special)
+        return self._vocabulary.dialect()
 
     def close(self) -> None:
         if self._context is not None:

@@ -195,7 +195,8 @@ def llama_cpp_that_fails(world: World) -> None:
 def switch_that_llama_cpp_cannot_follow(world: World) -> None:
     file = next(bundle(world, "android").glob("*.gguf"))
     known = {"general.architecture": "phi3", "phi3.rope.scaling.original_context_length": "100"}
-    with mock.patch("edge.runtimes.llamacpp.LlamaCppRuntime._metadata", lambda self, key: known.get(key)):
+    patched = "edge.runtimes.gguf_vocabulary.GgufVocabulary.metadata"
+    with mock.patch(patched, lambda self, key: known.get(key)):
         world.call(open_runtime, file)
 
 
