@@ -16,7 +16,7 @@ from huggingface_hub import HfApi, errors
 
 from edge.lock import LockedModel
 from edge.progress import Silent
-from edge.sources import download, fetch, pypi
+from edge.sources import download, fetch, pypi, web
 from tests.edge.local_server import COMMIT, Site, add_repository, add_wheel, serving
 from tests.edge.test_sources import FILENAME, MEMBER, SOURCE, _wheel
 from tests.messages import World, case
@@ -133,12 +133,16 @@ def downloads_that_fail(world: World) -> None:
             get()
         world.call(download.fetch, "http://127.0.0.1:9/f", world.path / "g", size=1, sha256=None, label="f",
                    progress=Silent())  # fmt: skip
-        world.call(download.get_page, "ftp://127.0.0.1/x", "text/html")
-        world.call(download.get_page, "http://127.0.0.1:9/x", "text/html")
+        world.call(web.get_page, "ftp://127.0.0.1/x", "text/html")
+        world.call(web.get_page, "http://127.0.0.1:9/x", "text/html")
+        with mock.patch.dict(
+            os.environ, {"SSL_CERT_FILE": "/no/where.pem", "REQUESTS_CA_BUNDLE": "/no/where.pem"}
+        ):
+            world.call(web.get_page, "https://127.0.0.1:9/x", "text/html")
         with mock.patch.object(
             urllib.request.OpenerDirector, "open", side_effect=urllib.error.URLError("no such host")
         ):
-            world.call(download.get_page, site.url, "text/html")
+            world.call(web.get_page, site.url, "text/html")
 
 
 @case
@@ -149,7 +153,7 @@ def indexes_that_are_none(world: World) -> None:
         world.edge("lock", "tiny", "pypi:other==1.0!a.gguf")
         site.files[page] = b"{"
         world.edge("lock", "tiny", SOURCE)
-        with mock.patch.object(download, "_MAX_PAGE_BYTES", 0):
+        with mock.patch.object(web, "_MAX_PAGE_BYTES", 0):
             world.edge("lock", "tiny", SOURCE)
         site.cuts[page] = [0]
         site.types[page] = "text/html"
@@ -179,6 +183,8 @@ def locked_wheel_that_changed(world: World) -> None:
         )
         world.call(fetch, dataclasses.replace(model, files=lying), world.path, Silent())
         world.call(fetch, dataclasses.replace(model, files=model.files[1:]), world.path, Silent())
+        without = tuple(f for f in model.files if f.path != MEMBER)
+        world.call(fetch, dataclasses.replace(model, files=without), world.path, Silent())
         with mock.patch("edge.sources.checkpoints.rewritten"):
             fetch(model, world.path, Silent())
         [file] = (world.path / "cache").rglob("*.gguf")
