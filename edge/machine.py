@@ -14,7 +14,8 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 _FLAGS = {
     "sse4_2": "SSE4.2", "avx": "AVX", "avx2": "AVX2", "fma": "FMA", "f16c": "F16C", "avx512f": "AVX-512",
     "avx512_vnni": "AVX512-VNNI", "avx_vnni": "AVX-VNNI", "avx512_bf16": "AVX512-BF16",
-    "amx_int8": "AMX-INT8", "asimd": "NEON", "asimdhp": "FP16", "asimddp": "DOTPROD", "i8mm": "I8MM", "bf16": "BF16", "sve": "SVE",
+    "amx_int8": "AMX-INT8", "asimd": "NEON", "asimdhp": "FP16", "asimddp": "DOTPROD", "i8mm": "I8MM",
+    "bf16": "BF16", "sve": "SVE",
     "FEAT_DotProd": "DOTPROD", "FEAT_I8MM": "I8MM", "FEAT_BF16": "BF16", "AdvSIMD": "NEON",
 }  # fmt: skip
 
