@@ -19,8 +19,8 @@ QUESTION := What is the capital of France?
 demo: .venv/.demo
 	$(BIN)/edge convert smollm2-135m-instruct --target android
 	$(BIN)/edge convert smollm2-135m-instruct --target cpu
-	$(BIN)/edge chat "$(QUESTION)" -m bundles/smollm2-135m-instruct-android
-	$(BIN)/edge chat "$(QUESTION)" -m bundles/smollm2-135m-instruct-cpu
+	$(BIN)/edge chat "$(QUESTION)" -m bundles/smollm2-135m-instruct-android </dev/null
+	$(BIN)/edge chat "$(QUESTION)" -m bundles/smollm2-135m-instruct-cpu </dev/null
 
 test: .venv/.dev
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow"

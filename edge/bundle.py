@@ -82,9 +82,14 @@ def load(directory: Path) -> Bundle:
             )
             for entry in manifest["variants"]
         )
-        for name in manifest["files"]:
+        for name, entry in manifest["files"].items():
             inside(directory, name)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if not isinstance(entry["size"], int) or not isinstance(entry["sha256"], str):
+                raise ValueError(f"files: {name}")
+        for key in ("name", "proof"):
+            if not isinstance(manifest[key], str):
+                raise ValueError(key)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{file} is damaged: {error!r}", hint=_REMAKE) from None
     return Bundle(directory, manifest, variants)
 

@@ -16,7 +16,7 @@ from converters.errors import MachineError, ProofError
 from converters.models import describe
 from converters.writer import ArtifactWriter
 from edge import streaming
-from edge.bundle import MANIFEST, PROOF, hash_files, write_json
+from edge.bundle import MANIFEST, PROOF, hash_files, list_files, write_json
 from edge.machine import peak_memory
 from edge.manifest import build_manifest, copy_shared_files
 from edge.plan import ConvertRequest, Plan, PlannedVariant, plan
@@ -74,7 +74,7 @@ def convert(planned: Plan, progress: Progress) -> Report:
             write_json(directory / PROOF, proof)
             if not proof["passed"] and not request.allow_unproven:
                 raise _failed(proof)
-        progress.stage("hash", planned.to_data()["write_bytes"])
+        progress.stage("hash", sum((directory / name).stat().st_size for name in list_files(directory)))
         manifest = build_manifest(planned, decoder, proof, hash_files(directory, progress.advance))
         write_json(directory / MANIFEST, manifest)
     progress.done()

@@ -10,7 +10,7 @@ from typing import Any, cast
 from converters import gguf, onnx
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
-from converters.errors import UnsupportedError
+from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe
 from edge import streaming
 from edge.machine import cores
@@ -119,6 +119,11 @@ def plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
     with Checkpoint.open(source.directory) as checkpoint:
         decoder = describe(checkpoint)
         read_bytes = sum(t.nbytes for t in checkpoint.tensors.values())
+    if not (source.directory / "tokenizer.json").is_file():
+        raise CheckpointError(
+            f"{source.name} has no tokenizer.json, and a model without one cannot be used or proven",
+            hint="save it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+        )
     variants = _variants(request, targets, decoder, source.name)
     output = request.output or Path("bundles") / f"{source.name}-{'-'.join(t.name for t in targets)}"
     return Plan(

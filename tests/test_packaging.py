@@ -46,12 +46,30 @@ def test_the_extra_brings_llama_cpp() -> None:
 def test_a_wheel_holds_all_data_files_and_only_the_three_rooms(tmp_path: Path) -> None:
     # Of a copy: a build leaves files in the source tree, and an old one there would end up in the wheel.
     source = tmp_path / "source"
-    keep = ("edge", "converters", "quant", "pyproject.toml", "setup.py", "README.md", "LICENSE", "models.lock")
+    keep = (
+        "edge",
+        "converters",
+        "quant",
+        "pyproject.toml",
+        "setup.py",
+        "README.md",
+        "LICENSE",
+        "models.lock",
+    )
     for name in keep:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         source.mkdir(exist_ok=True)
         copy(ROOT / name, source / name)
-    command = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
+    command = [
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(source),
+    ]
     subprocess.run([sys.executable, "-m", *command], check=True)
     with zipfile.ZipFile(next(tmp_path.glob("edge-*.whl"))) as wheel:
         names = wheel.namelist()

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from converters.errors import CheckpointError, MachineError
+from converters.errors import CheckpointError, MachineError, UnsupportedError
+from converters.gguf.long_words import LONGEST, too_long
 from edge.runtimes.protocol import Dialect
 from edge.runtimes.tokenizer import END_TEXTS
 
@@ -20,6 +21,8 @@ class GgufVocabulary:
         self._model = model
         self._vocab = library.llama_model_get_vocab(model)
         self.size: int = library.llama_vocab_n_tokens(self._vocab)
+        self._kind = self.metadata("tokenizer.ggml.model") or ""
+        self._pre = self.metadata("tokenizer.ggml.pre") or ""
         self._strip = self._stripper(path)
 
     def metadata(self, key: str) -> str | None:
@@ -43,7 +46,13 @@ class GgufVocabulary:
         return lambda text, special: strip.apply(text, rules, special=special)
 
     def encode(self, text: str, *, special: bool) -> list[int]:
-        data = self._strip(text, special).encode()
+        text = self._strip(text, special)
+        if too_long(text, model=self._kind, pre=self._pre):
+            raise UnsupportedError(
+                f"the text runs on for over {LONGEST} characters without a break: llama.cpp would crash on it",
+                hint="break the text up, or use the ONNX variant",
+            )
+        data = text.encode("utf-8", "replace")  # a lone surrogate, from a pipe that was no UTF-8, becomes "?"
         capacity = len(data) + 8
         tokens = (self._c.llama_token * capacity)()
         count = self._c.llama_tokenize(self._vocab, data, len(data), tokens, capacity, False, special)
@@ -64,8 +73,9 @@ class GgufVocabulary:
         c, vocab = self._c, self._vocab
         template = self.metadata("tokenizer.chat_template")
         control = [i for i in range(self.size) if c.llama_vocab_is_control(vocab, i)]
+        ends = {i for i in range(self.size) if c.llama_vocab_is_eog(vocab, i)}
         texts = {i: self.piece(i, special=True).decode("utf-8", "replace") for i in control}
-        stops = {i for i in control if c.llama_vocab_is_eog(vocab, i) or texts[i] in END_TEXTS}
+        stops = ends | {i for i in control if texts[i] in END_TEXTS}
         bos, eos = c.llama_vocab_bos(vocab), c.llama_vocab_eos(vocab)
         stops |= {eos} if eos >= 0 else set()
         prefix = (bos,) if bos >= 0 and c.llama_vocab_get_add_bos(vocab) else ()

@@ -43,9 +43,10 @@ def teacher_forced(artifact: Path, ids: Sequence[int], work: Path, *, context_le
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
     if done.returncode != 0 or not lines:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        said = done.stderr.strip().splitlines() or ["no message"]
+        told = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
         raise MachineError(
-            f"the engine that runs {artifact.name} ended with code {done.returncode}: {last}",
+            f"the engine that runs {artifact.name} ended with code {done.returncode}: {(told or said)[-1]}",
             hint="run `edge doctor`; if it is content, this is a bug worth reporting",
         )
     answer = json.loads(lines[-1])

@@ -48,6 +48,13 @@ def options_out_of_range(world: World) -> None:
 
 
 @case
+def text_without_a_break(world: World) -> None:
+    """phi4-mini's pre-tokenizer runs in std::regex, which such a run of letters would crash."""
+    world.quietly("convert", world.tiny("phi4-mini"), "-t", "android", "-o", "b", "--no-proof")
+    world.edge("chat", "x" * 9000, "-m", "b")
+
+
+@case
 def variants_that_nothing_runs(world: World) -> None:
     directory = bundle(world, "android")
     next(directory.glob("*.gguf")).unlink()

@@ -108,7 +108,10 @@ def no_stop_token(world: World) -> None:
 
 @case
 def tokenizer_is_missing(world: World) -> None:
-    (world.copy("phi4") / "tokenizer.json").unlink()
+    directory = world.copy("phi4")
+    (directory / "tokenizer_config.json").unlink()
+    world.edge("convert", "checkpoint", "--target", "cpu", "-o", "b")
+    (directory / "tokenizer.json").unlink()
     world.edge("convert", "checkpoint", "--target", "cpu", "-o", "b")
 
 

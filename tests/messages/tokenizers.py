@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from converters.gguf import tokenizer
+from converters.checkpoint import Checkpoint
+from converters.gguf import open_writer, tokenizer
+from converters.models import describe
+from quant.recipe import Recipe
 from tests.messages import World, case
 
 Change = Callable[[dict[str, Any]], object]
@@ -102,8 +105,12 @@ def sentencepiece(world: World) -> None:
 def other_files(world: World) -> None:
     directory = world.copy("phi4")
     (directory / "tokenizer.json").unlink()
-    (directory / "tokenizer.model").write_bytes(b"x")
     world.edge("convert", "checkpoint", "--target", "android", "--no-proof", "-o", "b")
+    (directory / "tokenizer.model").write_bytes(b"x")
+    with Checkpoint.open(directory) as checkpoint:
+        decoder = describe(checkpoint)
+    options = {"context_length": 64, "checkpoint_directory": directory, "model_name": "b"}
+    world.call(open_writer, decoder, Recipe.preset("f32"), world.path / "b.gguf", **options)
 
 
 @case
