@@ -1,6 +1,6 @@
 # make demo      install, convert the embedded default for a phone and for this computer, ask each a question
 # make test      the test suite (under 15 minutes on two cores)
-# make test-slow the proofs that take minutes (full-size memory, 50 kills)
+# make test-slow the proof at full size: 3.8B parameters in bounded memory (20 GB of disk)
 # make lint      ruff and mypy
 # make bench     side by side with the incumbents
 PYTHON ?= python3
@@ -26,7 +26,7 @@ test: .venv/.dev
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow"
 
 test-slow: .venv/.dev
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -s -m slow
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
