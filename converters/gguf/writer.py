@@ -7,7 +7,6 @@ from any thread, nothing is buffered, and the same recipe gives the same bytes.
 from __future__ import annotations
 
 import os
-import threading
 from pathlib import Path
 
 import ml_dtypes
@@ -21,6 +20,7 @@ from converters.gguf import metadata, special
 from converters.gguf.layout import ALIGNMENT, ARCHITECTURE, TYPES, Place, Tensor, places, tensors
 from converters.gguf.limits import check, context_limit
 from converters.gguf.tokenizer import read_vocabulary
+from converters.positioned import Coverage, allocate, write_at
 from converters.writer import Encoded, Storages
 from quant.blocks import Blocks, to_gguf
 
@@ -87,10 +87,8 @@ class GgufFile:
     """An `ArtifactWriter` over a file whose header is already there."""
 
     def __init__(self, path: Path, layout: list[Tensor]) -> None:
-        self._path = path
         self._places = places(layout)
-        self._missing = {w.name: np.ones(w.rows, dtype=bool) for t in layout for w in t.weights}
-        self._lock = threading.Lock()
+        self._coverage = Coverage(weight for tensor in layout for weight in tensor.weights)
         self._offsets: dict[str, int] = {}
         end = _padded(path.stat().st_size)
         for tensor in layout:
@@ -98,14 +96,10 @@ class GgufFile:
             end += _padded(tensor.nbytes)
         self._fd = os.open(path, os.O_WRONLY)
         try:
-            # Now, not hours later, is when a full disk should be noticed; macOS cannot say so.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(self._fd, 0, end)
-            else:
-                os.ftruncate(self._fd, end)
+            allocate(self._fd, end)
             for tensor in layout:
                 if tensor.constants:
-                    self._store(np.asarray(tensor.constants, dtype="<f4"), self._offsets[tensor.name])
+                    write_at(self._fd, np.asarray(tensor.constants, dtype="<f4"), self._offsets[tensor.name])
         except BaseException:
             self.abort()
             raise
@@ -115,20 +109,14 @@ class GgufFile:
         place = self._places[weight.name]
         data, width = _packed(rows, place.tensor)
         count = len(data)
-        if start < 0 or start + count > weight.rows or width != place.tensor.shape[1:]:
+        if width != place.tensor.shape[1:]:
             raise ValueError(f"{weight.name}: rows {start}..{start + count} of width {width} do not fit")
-        with self._lock:
-            missing = self._missing[weight.name][start : start + count]
-            if not missing.all():
-                raise ValueError(f"{weight.name}: a row of {start}..{start + count} was written before")
-            missing[:] = False
-        self._store(data, self._offset(place) + start * place.tensor.row_bytes)
+        self._coverage.claim(weight, start, count)
+        write_at(self._fd, data, self._offset(place) + start * place.tensor.row_bytes)
 
     def close(self) -> None:
-        """Fsync and close; RuntimeError that names a weight of which a row was never written."""
-        for name, missing in self._missing.items():
-            if missing.any():
-                raise RuntimeError(f"{self._path}: row {int(missing.argmax())} of {name} was never written")
+        """Fsync and close; ValueError that names a weight of which a row was never written."""
+        self._coverage.check_complete()
         os.fsync(self._fd)
         self.abort()
 
@@ -140,12 +128,6 @@ class GgufFile:
 
     def _offset(self, place: Place) -> int:
         return self._offsets[place.tensor.name] + place.row * place.tensor.row_bytes
-
-    def _store(self, data: NDArray[np.generic], offset: int) -> None:
-        view = np.ascontiguousarray(data).view(np.uint8).data.cast("B")
-        while view:
-            done = os.pwrite(self._fd, view, offset)
-            view, offset = view[done:], offset + done
 
 
 def _packed(rows: Encoded, tensor: Tensor) -> tuple[NDArray[np.generic], tuple[int, ...]]:

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Weight
 from converters.errors import UnsupportedError
-from converters.onnx.coverage import Coverage
 from converters.onnx.decoder_graph import build
 from converters.onnx.genai_config import CONFIG_FILE, GRAPH_FILE, genai_config
 from converters.onnx.layout import DATA_FILE, Layout, plan
 from converters.onnx.limits import check, context_limit
 from converters.onnx.rotary import COS, SIN, cache_chunks
 from converters.onnx.tokenizer_files import read_tokenizer_files
+from converters.positioned import Coverage, allocate, write_at
 from converters.writer import Encoded, Storages
 
 
@@ -70,7 +70,11 @@ class OnnxWriter:
         self._coverage = Coverage(decoder.weights())
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._descriptor = os.open(directory / DATA_FILE, flags, 0o644)
-        os.ftruncate(self._descriptor, layout.nbytes)
+        try:
+            allocate(self._descriptor, layout.nbytes)
+        except BaseException:
+            self.abort()
+            raise
 
     def write(self, weight: Weight, start: int, rows: Encoded) -> None:
         """Store rows [start, start + n) of `weight`; ValueError when one of them was stored before."""
@@ -107,7 +111,4 @@ class OnnxWriter:
 
     def _write_rows(self, tensor: str, first: int, rows: NDArray[np.generic]) -> None:
         offset = self._layout.offsets[tensor] + first * self._layout.tensors[tensor].row_bytes
-        left = rows.view(np.uint8).reshape(-1).data
-        while left:
-            count = os.pwrite(self._descriptor, left, offset)
-            left, offset = left[count:], offset + count
+        write_at(self._descriptor, rows, offset)

@@ -1,13 +1,31 @@
-"""Book of the rows that were written: each exactly once, from any thread, in any order."""
+"""Writing by position: a file of planned size, whole buffers at an offset, and each row exactly once."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.decoder import Weight
+
+
+def allocate(descriptor: int, nbytes: int) -> None:
+    """Give the file its final size. OSError when the disk lacks room: now, not when it is half written."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, nbytes)
+    else:
+        os.ftruncate(descriptor, nbytes)  # macOS cannot reserve
+
+
+def write_at(descriptor: int, rows: NDArray[np.generic], offset: int) -> None:
+    """All bytes of `rows`, in C order, from byte `offset` on."""
+    left = np.ascontiguousarray(rows).view(np.uint8).reshape(-1).data
+    while left:
+        count = os.pwrite(descriptor, left, offset)
+        left, offset = left[count:], offset + count
 
 
 class Coverage:
