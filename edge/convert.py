@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import time
@@ -12,7 +13,7 @@ from typing import Any
 from converters import gguf, onnx
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
-from converters.errors import MachineError, ProofError
+from converters.errors import MachineError, ProofError, UnsupportedError
 from converters.models import describe
 from converters.writer import ArtifactWriter
 from edge import streaming
@@ -23,9 +24,16 @@ from edge.plan import ConvertRequest, Plan, PlannedVariant, plan
 from edge.progress import Progress
 from edge.proof import Subject, prove
 from edge.staging import staging
+from edge.targets import Target
 from quant.recipe import Recipe
 
 __all__ = ["ConvertRequest", "Plan", "Report", "convert", "plan"]
+
+# Module of the engine that a proof runs, and how to get it.
+ENGINES = {
+    "onnx": ("onnxruntime_genai", "pip install onnxruntime-genai"),
+    "gguf": ("llama_cpp", "pip install llama-cpp-python==0.3.36"),
+}
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,9 @@ def convert(planned: Plan, progress: Progress) -> Report:
     """
     began = time.perf_counter()
     request, output = planned.request, planned.output
+    if request.proof:
+        for variant in planned.variants:
+            _require_engine(variant.targets[0])
     for note in planned.notes:
         progress.note(note)
     with staging(output) as directory, Checkpoint.open(planned.source.directory) as checkpoint:
@@ -87,6 +98,15 @@ def convert(planned: Plan, progress: Progress) -> Report:
         for variant in planned.variants
     ]
     return Report(output, tuple(variants), proof, converted, read, peak_memory(), planned.notes)
+
+
+def _require_engine(target: Target) -> None:
+    module, install = ENGINES[target.format]
+    if importlib.util.find_spec(module) is None:
+        raise UnsupportedError(
+            f"the proof of target '{target.name}' runs the result in {target.runtime}, which is not installed",
+            hint=f"{install} (or --no-proof)",
+        )
 
 
 def _require_space(planned: Plan, directory: Path) -> None:

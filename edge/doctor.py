@@ -44,7 +44,10 @@ def examine(directory: Path) -> list[Finding]:
         engine("onnxruntime", "onnxruntime", "pip install onnxruntime", needed=True),
         engine("onnxruntime-genai", "onnxruntime_genai", "pip install onnxruntime-genai", needed=True),
         engine(
-            "llama.cpp", "llama_cpp", "pip install 'edge[gguf]' (compiles for some minutes)", needed=False
+            "llama.cpp",
+            "llama_cpp",
+            "pip install llama-cpp-python==0.3.36 (compiles for some minutes)",
+            needed=False,
         ),
         kernel(),
         cores(),

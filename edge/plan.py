@@ -15,16 +15,18 @@ from converters.models import describe
 from edge import streaming
 from edge.machine import cores
 from edge.progress import Progress
+from edge.proof import MAX_LOGIT_BYTES
 from edge.sources import Resolved, resolve
 from edge.targets import Target, get_target
 from quant.recipe import Precision, Recipe
 
 ROOMS = {"onnx": onnx, "gguf": gguf}
 KV_BYTES = {"onnx": 4, "gguf": 2}  # float32 cache in the CPU graph, float16 by llama.cpp's default
-# Interpreter, numpy and onnx, measured with `edge convert --dry-run`; each chunk in flight has its raw rows,
-# float32 scratch, codes and packed bytes: about five times CHUNK_BYTES.
-BASE_MEMORY = 150 << 20
-CHUNK_FACTOR = 5
+# Interpreter, numpy, onnx and gguf; each thread holds a chunk's raw rows, scratch, codes and packed bytes. Rounded up
+# from what `make bench` prints (109 MiB with two threads).
+BASE_MEMORY = 90 << 20
+CHUNK_FACTOR = 6
+PROOF_LOGITS = 4  # the reference's, with and without the codec, the engine's, and scratch
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,9 @@ class Plan:
 
     @property
     def memory_bytes(self) -> int:
-        """Expected peak of the conversion; it does not depend on the model's size."""
-        return BASE_MEMORY + 2 * self.threads * CHUNK_FACTOR * streaming.CHUNK_BYTES
+        """Expected peak of this process; it does not depend on the model's size. A proof's engine is apart."""
+        proof = PROOF_LOGITS * MAX_LOGIT_BYTES if self.request.proof else 0
+        return BASE_MEMORY + self.threads * CHUNK_FACTOR * streaming.CHUNK_BYTES + proof
 
     def to_data(self) -> dict[str, Any]:
         return {

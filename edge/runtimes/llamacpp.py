@@ -40,7 +40,7 @@ def load(path: Path, *, context_length: int | None, threads: int | None, exact: 
         import llama_cpp
     except ImportError:
         raise UnsupportedError(
-            f"{path.name}: running a GGUF needs llama-cpp-python", hint="pip install 'edge[gguf]'"
+            f"{path.name}: running a GGUF needs llama-cpp-python", hint="pip install llama-cpp-python==0.3.36"
         ) from None
     return LlamaCppRuntime(llama_cpp, path, context_length, threads, exact)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,17 @@ EDGE = str(Path(sys.executable).with_name("edge"))
 
 
 def convert(work: Path, layers: int, **overrides: Any) -> tuple[Cost, int]:
-    """Cost of converting phi-4-mini's true width with `layers` layers for both targets, and its bytes."""
+    """Cost of converting phi-4-mini's true width with `layers` layers for both targets, and its bytes.
+
+    The peak must also keep what --dry-run promised.
+    """
     config = SHAPES["phi4-mini-full"] | {"num_hidden_layers": layers} | overrides
     checkpoint = work / f"checkpoint-{layers}"
     write_checkpoint(checkpoint, config, shards=2)
     command = [EDGE, "convert", str(checkpoint), "--target", "android", "--target", "cpu", "--no-proof"]
+    dry = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, check=True)
     cost = measure([*command, "-o", str(work / f"bundle-{layers}")], log=work / "log")
+    assert cost.peak_bytes < json.loads(dry.stdout)["memory_bytes"]
     nbytes = size(checkpoint)
     print(f"{layers} layers, {nbytes / 1e6:.0f} MB: {cost.seconds:.1f} s, {cost.peak_mib:.0f} MiB")
     shutil.rmtree(checkpoint)

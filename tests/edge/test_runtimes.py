@@ -229,7 +229,7 @@ def test_without_llama_cpp_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(UnsupportedError) as error:
         open_runtime(variants["gguf"])
-    assert error.value.hint == "pip install 'edge[gguf]'"
+    assert error.value.hint == "pip install llama-cpp-python==0.3.36"
 
 
 class _Outside:

@@ -41,6 +41,12 @@ def unknown_target(world: World) -> None:
 
 
 @case
+def engine_of_the_proof_is_missing(world: World) -> None:
+    with mock.patch("importlib.util.find_spec", return_value=None):
+        world.edge("convert", world.tiny("phi4"), "--target", "android", "-o", "b")
+
+
+@case
 def unknown_checkpoint(world: World) -> None:
     world.edge("convert", "nowhere", "--target", "cpu")
 
