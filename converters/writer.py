@@ -35,7 +35,7 @@ class ArtifactWriter(Protocol):
         """Store rows [start, start + n) of `weight`. Thread-safe; chunks may come in any order."""
 
     def close(self) -> None:
-        """Finish headers and small files, fsync, and fail if any row was never written."""
+        """Finish headers and small files, and fail if any row was never written. Whoever publishes syncs."""
 
     def abort(self) -> None:
         """Close descriptors without finishing. The caller removes the files."""

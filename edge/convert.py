@@ -6,6 +6,7 @@ import importlib.util
 import json
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from edge.manifest import build_manifest, copy_shared_files
 from edge.plan import ConvertRequest, Plan, PlannedVariant, plan
 from edge.progress import Progress
 from edge.proof import Subject, prove
-from edge.staging import staging
+from edge.staging import staging, sync_tree
 from edge.targets import Target
 from quant.recipe import Recipe
 
@@ -85,8 +86,7 @@ def convert(planned: Plan, progress: Progress) -> Report:
             write_json(directory / PROOF, proof)
             if not proof["passed"] and not request.allow_unproven:
                 raise _failed(proof)
-        progress.stage("hash", sum((directory / name).stat().st_size for name in list_files(directory)))
-        manifest = build_manifest(planned, decoder, proof, hash_files(directory, progress.advance))
+        manifest = build_manifest(planned, decoder, proof, _hash_and_sync(directory, progress))
         write_json(directory / MANIFEST, manifest)
     progress.done()
     sizes = {name: entry["size"] for name, entry in manifest["files"].items()}
@@ -98,6 +98,16 @@ def convert(planned: Plan, progress: Progress) -> Report:
         for variant in planned.variants
     ]
     return Report(output, tuple(variants), proof, converted, read, peak_memory(), planned.notes)
+
+
+def _hash_and_sync(directory: Path, progress: Progress) -> dict[str, dict[str, Any]]:
+    """The processor hashes while the disk writes."""
+    progress.stage("hash and sync", sum((directory / name).stat().st_size for name in list_files(directory)))
+    with ThreadPoolExecutor(1) as pool:
+        synced = pool.submit(sync_tree, directory)
+        files = hash_files(directory, progress.advance)
+        synced.result()
+    return files
 
 
 def _require_engine(target: Target) -> None:
@@ -136,7 +146,6 @@ def _stream(
             threads=planned.threads,
             progress=progress,
         )
-        progress.stage("write out")
         for writer in writers:
             writer.close()
     except BaseException:

@@ -24,8 +24,7 @@ enum dtype { F32, F16, BF16, F64, DTYPES };
 
 static const int WIDTHS[] = {4, 2, 2, 8};
 static const float LIMITS[] = {HALF_MAX * 8, 32768, HALF_MAX * 127};
-static const float DIVISORS[] = {-7.6f, -7.8f, -8.0f, -8.2f, -8.4f, -8.6f, -8.8f, -9.0f,
-                                 6.2f,  6.45f, 6.7f,  6.95f, 7.2f,  7.45f};
+static const float DIVISORS[] = {-7.8f, -8.2f, -8.6f, -9.0f, 6.35f, 6.75f, 7.1f, 7.45f};
 static const float SPANS[] = {14.2f, 14.75f, 15.3f, 15.85f, 16.4f, 16.95f, 17.5f};
 static const float NEIGHBOURS[] = {1.0f, 0.989f, 1.011f};
 

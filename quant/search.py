@@ -4,7 +4,8 @@ A block's squared error sum((x - q s)^2) has, for fixed codes q, its least value
 it is <x, x> - <x, q>^2 / <q, q>. So each of a few divisions of the block's range gives codes, the codes give that
 score, and the best one gives the scale; it is rounded to float16, the codes are made again, and whatever the
 rounding did is measured against plain absmax, so no block is ever worse than that. On Gaussian weights plain
-absmax has 12 % more squared error than the best of 1600 scales of either sign, and this search 0.05 % more.
+absmax has 12 % more squared error than the best of 1600 scales of either sign, and this search 0.26 % more: 14
+divisions instead of 8 would bring that to 0.05 %, and make it the slowest part of a conversion again.
 
 The arithmetic is float32 in a fixed order, weight after weight of a block, so that kernel.c and numpy give the
 same bits on any machine. Arrays here are transposed: [32, blocks].
@@ -30,9 +31,7 @@ LIMITS: dict[FormatName, np.float32] = {
 }
 """The largest magnitude whose scale (for int4_asym also scale times zero point) is a finite float16."""
 
-DIVISORS = np.array(
-    [-7.6, -7.8, -8.0, -8.2, -8.4, -8.6, -8.8, -9.0, 6.2, 6.45, 6.7, 6.95, 7.2, 7.45], np.float32
-)
+DIVISORS = np.array([-7.8, -8.2, -8.6, -9.0, 6.35, 6.75, 7.1, 7.45], np.float32)
 """int4: the weight of largest magnitude over the scale. It lands on -8, or on 6 or 7, the far end clipped."""
 SPANS = np.array([14.2, 14.75, 15.3, 15.85, 16.4, 16.95, 17.5], np.float32)
 """int4_asym: steps from the least to the largest weight of a block."""

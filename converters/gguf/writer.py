@@ -115,9 +115,8 @@ class GgufFile:
         write_at(self._fd, data, self._offset(place) + start * place.tensor.row_bytes)
 
     def close(self) -> None:
-        """Fsync and close; ValueError that names a weight of which a row was never written."""
+        """Close; ValueError that names a weight of which a row was never written."""
         self._coverage.check_complete()
-        os.fsync(self._fd)
         self.abort()
 
     def abort(self) -> None:

@@ -91,17 +91,13 @@ class OnnxWriter:
             self._write_rows(SIN, first, sin)
 
     def close(self) -> None:
-        """Write the small files, fsync everything; ValueError when a row was never written."""
+        """Write the small files; ValueError when a row was never written."""
         try:
             self._coverage.check_complete()
-            os.fsync(self._descriptor)
         finally:
             self.abort()
         for name, content in self._small_files.items():
-            with (self._directory / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            (self._directory / name).write_bytes(content)
 
     def abort(self) -> None:
         """Close the data file. Whoever made the directory removes it."""
