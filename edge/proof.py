@@ -47,7 +47,7 @@ def proof_tokens(directory: Path, decoder: Decoder, context_length: int) -> list
     text = TEXT.read_text(encoding="utf-8")
     ids: list[int] = Tokenizer.from_file(str(directory / "tokenizer.json")).encode(text).ids
     most = min(TOKENS, MAX_LOGIT_BYTES // (4 * decoder.vocab_size), context_length)
-    return [i for i in ids if i < decoder.vocab_size][: max(most, 8)]
+    return [i for i in ids if i < decoder.vocab_size][: max(most, 1)]
 
 
 def prove(
