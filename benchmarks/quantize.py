@@ -84,7 +84,7 @@ def onnxruntime(matrix: NDArray[np.float32]) -> Callable[[slice], Any]:
     return work
 
 
-def contenders(matrix: NDArray[np.generic], repeats: int) -> Iterator[Contender]:
+def contenders(matrix: NDArray[np.generic]) -> Iterator[Contender]:
     wide = matrix.astype(np.float32)
 
     def gguf_py(rows: slice) -> NDArray[np.uint8]:
@@ -138,7 +138,7 @@ def main() -> None:
     matrix = (np.random.default_rng(0).standard_normal(shape, np.float32) * 0.02).astype(ml_dtypes.bfloat16)
     first: tuple[float, float] | None = None
     print(f"{'':18} threads    MB/s  edge is  squared error")
-    for contender in contenders(matrix, options.repeats):
+    for contender in contenders(matrix):
         mb_s = speed(contender, options.rows, matrix.nbytes, options.repeats)
         loss = error(contender, matrix)
         if first is None or contender.name == "edge":

@@ -2,7 +2,7 @@
 
 manifest.json (format 1):
     format, name, source {pin, licence, files}, model {architecture, parameters, ...}, tools {name: version},
-    variants [{name, format, path, targets, context_length, context_reason, recipe, storage, notes}],
+    variants [{name, format, path, targets, precision, context_length, context_reason, recipe, ...}],
     proof ("passed" | "unproven: <why>"), files {relative path: {size, sha256}}.
 Everything in it is a function of the inputs: no time, no absolute path, keys sorted.
 """
@@ -35,6 +35,7 @@ class Variant:
     format: str
     path: Path
     targets: tuple[str, ...]
+    precision: str
     context_length: int
     recipe: Mapping[str, Any]
 
@@ -77,11 +78,15 @@ def load(directory: Path) -> Bundle:
                 format=entry["format"],
                 path=inside(directory, entry["path"]),
                 targets=tuple(entry["targets"]),
+                precision=str(entry["precision"]),
                 context_length=int(entry["context_length"]),
                 recipe=entry["recipe"],
             )
             for entry in manifest["variants"]
         )
+        for variant in variants:
+            if variant.format not in ("onnx", "gguf") or not variant.targets:
+                raise ValueError(f"variant {variant.name}")
         for name, entry in manifest["files"].items():
             inside(directory, name)
             if not isinstance(entry["size"], int) or not isinstance(entry["sha256"], str):

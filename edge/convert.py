@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from converters.models import describe
 from converters.writer import ArtifactWriter
 from edge import streaming
 from edge.bundle import MANIFEST, PROOF, hash_files, list_files, write_json
+from edge.engines import ENGINES
 from edge.machine import peak_memory
 from edge.manifest import build_manifest, copy_shared_files
 from edge.plan import ConvertRequest, Plan, PlannedVariant, plan
@@ -29,12 +29,6 @@ from edge.targets import Target
 from quant.recipe import Recipe
 
 __all__ = ["ConvertRequest", "Plan", "Report", "convert", "plan"]
-
-# Module of the engine that a proof runs, and how to get it.
-ENGINES = {
-    "onnx": ("onnxruntime_genai", "pip install onnxruntime-genai"),
-    "gguf": ("llama_cpp", "pip install llama-cpp-python==0.3.36"),
-}
 
 
 @dataclass(frozen=True)
@@ -132,17 +126,16 @@ def _stream(
     planned: Plan, decoder: Decoder, checkpoint: Checkpoint, directory: Path, progress: Progress
 ) -> int:
     writers: list[ArtifactWriter] = []
-    streams: dict[str, tuple[Recipe, list[ArtifactWriter]]] = {}
+    streams: dict[Recipe, list[ArtifactWriter]] = {}
     try:
         for variant in planned.variants:
             writer = _open_writer(planned, variant, decoder, directory)
             writers.append(writer)
-            key = json.dumps(variant.recipe.to_data(), sort_keys=True)
-            streams.setdefault(key, (variant.recipe, []))[1].append(writer)
+            streams.setdefault(variant.recipe, []).append(writer)
         read = streaming.run(
             checkpoint,
             decoder,
-            [streaming.Stream(recipe, group) for recipe, group in streams.values()],
+            [streaming.Stream(recipe, group) for recipe, group in streams.items()],
             threads=planned.threads,
             progress=progress,
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge import machine
+from edge.engines import INSTALL_LLAMA_CPP
 
 Status = Literal["ok", "warn", "fail"]
 MINIMUM_PYTHON = (3, 11)
@@ -46,7 +47,7 @@ def examine(directory: Path) -> list[Finding]:
         engine(
             "llama.cpp",
             "llama_cpp",
-            "pip install llama-cpp-python==0.3.36 (compiles for some minutes)",
+            f"{INSTALL_LLAMA_CPP} (compiles for some minutes)",
             needed=False,
         ),
         kernel(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,20 +54,18 @@ def prove(
 ) -> dict[str, Any]:
     """The content of proof.json: {format, passed, tokens, variants: {name: {...}}}."""
     ids = proof_tokens(checkpoint.directory, decoder, min(s.context_length for s in subjects))
-    runs = 1 + len({json.dumps(s.recipe.to_data(), sort_keys=True) for s in subjects})
+    runs = 1 + len({s.recipe for s in subjects})
     progress.stage("reference", runs, "runs")
     plain = reference_logits(checkpoint, decoder, ids)
     progress.advance(1)
-    through: dict[str, NDArray[np.float32]] = {}
-    for subject in subjects:
-        key = json.dumps(subject.recipe.to_data(), sort_keys=True)
-        if key not in through:
-            through[key] = reference_logits(checkpoint, decoder, ids, transform=_codec(subject.recipe))
-            progress.advance(1)
+    through: dict[Recipe, NDArray[np.float32]] = {}
+    for recipe in dict.fromkeys(s.recipe for s in subjects):
+        through[recipe] = reference_logits(checkpoint, decoder, ids, transform=_codec(recipe))
+        progress.advance(1)
     variants = {}
     for subject in subjects:
-        key = json.dumps(subject.recipe.to_data(), sort_keys=True)
-        variants[subject.name] = _prove_one(checkpoint, decoder, subject, ids, plain, through[key], progress)
+        logits = through[subject.recipe]
+        variants[subject.name] = _prove_one(checkpoint, decoder, subject, ids, plain, logits, progress)
     return {
         "format": 1,
         "passed": all(v["passed"] for v in variants.values()),

@@ -1,9 +1,10 @@
 """Publish whole or not at all: a hidden sibling directory, one lock per place, one atomic rename.
 
 For an output `DIR/NAME` the work happens in `DIR/.NAME.edge-partial` under an advisory lock on
-`DIR/.NAME.edge-lock`. A killed process leaves only those two names; the next run takes the lock (the kernel
-released it) and removes them. An existing bundle is exchanged for the new one in one system call where the
-kernel can (Linux renameat2), so that a kill at any moment leaves the old bundle or the new one.
+`DIR/.NAME.edge-lock`. An existing bundle is exchanged for the new one in one system call where the kernel can
+(Linux renameat2), so that a kill at any moment leaves the old bundle or the new one; elsewhere the old one is
+`DIR/.NAME.edge-old` for a moment. A killed process leaves only those names; the next run takes the lock (the
+kernel released it), puts an old bundle back, and removes the rest.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from converters.errors import BundleError, MachineError
+from edge.bundle import MANIFEST
 
-MANIFEST = "manifest.json"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -40,6 +41,7 @@ def staging(output: Path) -> Iterator[Path]:
     try:
         descriptor = _lock(lock, output)
         try:
+            _recover(output)
             _remove(partial)
             partial.mkdir()
             yield partial
@@ -150,8 +152,7 @@ def _publish(partial: Path, output: Path) -> None:
     if not output.exists():
         partial.rename(output)
     elif not _exchange(partial, output):
-        old = output.parent / f".{output.name}.edge-old"
-        _remove(old)
+        old = _old(output)
         output.rename(old)
         partial.rename(output)
         _remove(old)
@@ -160,6 +161,19 @@ def _publish(partial: Path, output: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _old(output: Path) -> Path:
+    return output.parent / f".{output.name}.edge-old"
+
+
+def _recover(output: Path) -> None:
+    """What a kill between the two renames of `_publish` left."""
+    if _old(output).exists():
+        if output.exists():
+            _remove(_old(output))
+        else:
+            _old(output).rename(output)
 
 
 def _exchange(one: Path, other: Path) -> bool:

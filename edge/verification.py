@@ -68,9 +68,7 @@ def subjects(bundle: Bundle) -> list[Subject]:
             path=variant.path,
             recipe=Recipe.from_data(variant.recipe),
             context_length=variant.context_length,
-            limits=get_target(variant.targets[0]).limits[precision],
+            limits=get_target(variant.targets[0]).limits_of(variant.precision),
         )
-        for variant, precision in zip(
-            bundle.variants, (v["precision"] for v in bundle.manifest["variants"]), strict=True
-        )
+        for variant in bundle.variants
     ]

@@ -3,9 +3,9 @@
 A block's squared error sum((x - q s)^2) has, for fixed codes q, its least value at s = <x, q> / <q, q>, and there
 it is <x, x> - <x, q>^2 / <q, q>. So each of a few divisions of the block's range gives codes, the codes give that
 score, and the best one gives the scale; it is rounded to float16, the codes are made again, and whatever the
-rounding did is measured against plain absmax, so no block is ever worse than that. On Gaussian weights plain
-absmax has 12 % more squared error than the best of 1600 scales of either sign, and this search 0.26 % more: 14
-divisions instead of 8 would bring that to 0.05 %, and make it the slowest part of a conversion again.
+rounding did is measured against plain absmax, so no block is ever worse than that. On Gaussian weights its
+squared error is within 0.3 % of the best of 1000 scales (tests/quant/test_rtn.py); plain absmax has 13 % more than
+this search (`python -m benchmarks.quantize`).
 
 The arithmetic is float32 in a fixed order, weight after weight of a block, so that kernel.c and numpy give the
 same bits on any machine. Arrays here are transposed: [32, blocks].

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from edge.engines import INSTALL_LLAMA_CPP
+
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "transformers", "accelerate", "optimum", "llama-cpp-python"}
 
@@ -40,6 +42,8 @@ def test_the_core_install_pulls_no_heavy_guest() -> None:
 
 
 def test_the_extra_brings_llama_cpp() -> None:
+    pins = [line for line in distribution("edge").requires or [] if line.startswith("llama-cpp-python")]
+    assert INSTALL_LLAMA_CPP.removeprefix("pip install ") == pins[0].split(";")[0].strip()
     assert closure("edge", frozenset({"gguf"})) & HEAVY == {"llama-cpp-python"}
 
 

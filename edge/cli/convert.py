@@ -55,7 +55,7 @@ def convert(
         bool, typer.Option("--dry-run", help="Show sizes and memory; convert nothing.")
     ] = False,
     threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads. [default: every core]")
+        int | None, typer.Option(min=1, metavar="N", help="Threads. [default: every core, at most 8]")
     ] = None,
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML or JSON file: how each weight is stored.")

@@ -1,4 +1,4 @@
-"""Engines: `open_runtime` picks the one that runs a path. Chat, proof and benchmarks know only the protocol.
+"""Engines: `open_runtime` picks the one that runs a path. Chat and proof know only the protocol.
 
 An engine from outside is an entry point of group `edge.runtimes` that loads to a module (or any object) with
 `accepts(path) -> bool` and `load(path, *, context_length, threads, exact) -> Runtime`.

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import EdgeError, MachineError, UnsupportedError
-from edge.machine import peak_memory
 
 # The proof's numbers go into the bundle, so the thread count that they are computed with is fixed.
 PROOF_THREADS = 2
@@ -29,7 +28,6 @@ class Measured:
 
     logits: NDArray[np.float32]
     runtime: str
-    peak_bytes: int
 
 
 def teacher_forced(artifact: Path, ids: Sequence[int], work: Path, *, context_length: int) -> Measured:
@@ -52,7 +50,7 @@ def teacher_forced(artifact: Path, ids: Sequence[int], work: Path, *, context_le
     answer = json.loads(lines[-1])
     if "cause" in answer:
         raise UnsupportedError(answer["cause"], hint=answer["hint"])
-    return Measured(np.load(made, mmap_mode="r"), answer["runtime"], answer["peak_bytes"])
+    return Measured(np.load(made, mmap_mode="r"), answer["runtime"])
 
 
 def _main(artifact: str, given: str, made: str, context_length: str) -> None:
@@ -69,7 +67,7 @@ def _main(artifact: str, given: str, made: str, context_length: str) -> None:
     except EdgeError as error:
         print(json.dumps({"cause": error.cause, "hint": error.hint}))
         return
-    print(json.dumps({"runtime": name, "peak_bytes": peak_memory()}))
+    print(json.dumps({"runtime": name}))
 
 
 if __name__ == "__main__":

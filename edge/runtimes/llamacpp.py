@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from converters.errors import CheckpointError, MachineError, UnsupportedError
 from edge import machine
+from edge.engines import INSTALL_LLAMA_CPP
 from edge.runtimes.gguf_vocabulary import GgufVocabulary
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
 
@@ -40,7 +41,7 @@ def load(path: Path, *, context_length: int | None, threads: int | None, exact: 
         import llama_cpp
     except ImportError:
         raise UnsupportedError(
-            f"{path.name}: running a GGUF needs llama-cpp-python", hint="pip install llama-cpp-python==0.3.36"
+            f"{path.name}: running a GGUF needs llama-cpp-python", hint=INSTALL_LLAMA_CPP
         ) from None
     return LlamaCppRuntime(llama_cpp, path, context_length, threads, exact)
 

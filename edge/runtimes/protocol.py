@@ -1,4 +1,4 @@
-"""What an engine must do to run a variant; chat, proof and benchmarks know engines only through this."""
+"""What an engine must do to run a variant; chat and proof know engines only through this."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Device targets: one TOML file each, here, in the person's config directory, or in the project's edge.toml.
 
-A target file holds: title, runtime, format, precision, context_length, memory_mb, proven, and one table
+A target file holds: title, format, precision, context_length, memory_mb, proven, and one table
 `[limits.<precision>]` per precision that its proof accepts (see `Limits`).
 """
 
@@ -51,6 +51,15 @@ class Target:
     def to_data(self) -> dict[str, Any]:
         return asdict(self)
 
+    def limits_of(self, precision: str) -> Limits:
+        """UnsupportedError when this target does not take `precision`."""
+        if precision not in self.limits:
+            raise UnsupportedError(
+                f"target '{self.name}' does not take precision {precision}",
+                hint=f"choose one of {', '.join(self.limits)}",
+            )
+        return self.limits[precision]
+
 
 def load_targets(project: Path | None = None) -> dict[str, Target]:
     """All targets by name; a later place overrides an earlier: built in, config directory, `edge.toml`.
@@ -94,6 +103,15 @@ def _target(name: str, table: Mapping[str, Any], file: Path) -> Target:
         limits = {precision: Limits(**values) for precision, values in table["limits"].items()}
         fields = {key: value for key, value in table.items() if key != "limits"}
         target = Target(name=name, runtime=RUNTIMES[fields["format"]], limits=limits, **fields)
+        for key in ("title", "precision", "proven"):
+            if not isinstance(fields[key], str):
+                raise TypeError(f"{key} is no string")
+        for key in ("context_length", "memory_mb"):
+            if not isinstance(fields[key], int) or fields[key] < 1:
+                raise TypeError(f"{key} is no positive integer")
+        for values in limits.values():
+            if not all(isinstance(value, int | float) for value in vars(values).values()):
+                raise TypeError("a limit is no number")
     except (KeyError, TypeError, AttributeError) as error:
         raise UnsupportedError(
             f"target '{name}' in {file} is incomplete or wrong: {error}", hint=hint

@@ -28,6 +28,7 @@ def convert(work: Path, layers: int, **overrides: Any) -> tuple[Cost, int]:
     checkpoint = work / f"checkpoint-{layers}"
     write_checkpoint(checkpoint, config, shards=2)
     command = [EDGE, "convert", str(checkpoint), "--target", "android", "--target", "cpu", "--no-proof"]
+    command += ["--threads", "2"]
     dry = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, check=True)
     cost = measure([*command, "-o", str(work / f"bundle-{layers}")], log=work / "log")
     assert cost.peak_bytes < json.loads(dry.stdout)["memory_bytes"]

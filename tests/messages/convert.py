@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,14 @@ def wrong_target_file(world: World) -> None:
     file.write_text("[targets.mine]\ntitle = 'Mine'\n")
     world.edge("targets")
     own_target(world)
-    file.write_text(file.read_text().replace('"int4"', '"int8"'))
+    sound = file.read_text()
+    file.write_text(sound.replace('"int4"', '"int8"'))
+    world.edge("targets")
+    for wrong in ("context_length = 'many'", "memory_mb = 0", "title = 4"):
+        key = wrong.split()[0]
+        file.write_text(re.sub(f"^{key} = .*", wrong, sound, flags=re.MULTILINE))
+        world.edge("targets")
+    file.write_text(sound.replace("= 1.0", "= 'low'"))
     world.edge("targets")
 
 

@@ -76,6 +76,7 @@ def damaged_manifest(world: World) -> None:
         "path": "../../etc/passwd",
         "targets": [],
         "context_length": 1,
+        "precision": "int4",
         "recipe": {},
     }
     sound = {"format": 1, "name": "b", "variants": [], "files": {}, "proof": "passed"}
@@ -83,6 +84,8 @@ def damaged_manifest(world: World) -> None:
         {"format": 9},
         {"format": 1},
         sound | {"variants": [variant]},
+        sound | {"variants": [variant | {"path": "v", "precision": "int4", "targets": []}]},
+        sound | {"variants": [variant | {"path": "v", "targets": ["cpu"], "format": "elf"}]},
         sound | {"files": {"x": {}}},
     ):
         file.write_text(json.dumps(manifest))
