@@ -2,8 +2,9 @@
 
 Three questions, each blind to what the others see:
 1. stored weights: every block that was written, read back and dequantized, against the checkpoint's own rows
-   (finds a wrong scale, swapped or permuted rows, a truncated tensor), and the rotary angles that the runtime
-   will use against the model's definition (finds reversed or missing LongRoPE factors at any length);
+   (finds a wrong scale, swapped or permuted rows, a truncated tensor) and, bit by bit, against what the recipe
+   makes of those rows (finds a single wrong code); every constant in the artifact, and the rotary angles that
+   the runtime will use, against the model's definition (finds an altered epsilon, reversed LongRoPE factors);
 2. fidelity: logits of the artifact in its own runtime against the reference run on the *stored* weights (finds
    a wrong graph: a norm left out, a wrong mask; quantization loss cancels, so the limit is tight);
 3. quality: the same logits against the reference run on the checkpoint's weights (what shrinking cost).
@@ -11,9 +12,10 @@ Three questions, each blind to what the others see:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,20 @@ BLOCK_ERROR_LIMIT = 0.5
 NEGLIGIBLE = 1e-4
 # float32 angles of positions up to 131072 differ by rounding of inv_freq (2**-24 relative) times the position.
 ANGLE_LIMIT = 2e-2
+# cos^2 + sin^2 = 1 whatever the angle: only float32 rounding of two values and one product is left (2**-22).
+AMPLITUDE_LIMIT = 1e-5
+# ONNX attributes and GGUF metadata hold float32 (2**-24 relative), the config float64.
+FACT_TOLERANCE = 1e-6
+
+Codec = Callable[[Weight, NDArray[np.generic]], NDArray[np.float32]]
+
+
+class Fact(NamedTuple):
+    """A constant of an artifact: where it stands, what stands there (None: nothing), what must stand there."""
+
+    key: str
+    found: Any
+    expected: Any
 
 
 class Stored(Protocol):
@@ -41,6 +57,9 @@ class Stored(Protocol):
 
     def rope_table(self, total_length: int, positions: NDArray[np.int64]) -> tuple[Any, Any]:
         """(cos, sin), float [len(positions), rope.dim / 2], that the runtime uses at this total length."""
+
+    def facts(self, context_length: int) -> Iterable[Fact]:
+        """The constants by which the runtime computes and stops, for a bundle of this context length."""
 
     def close(self) -> None: ...
 
@@ -109,11 +128,14 @@ def check_stored(
     stored: Stored,
     *,
     context_length: int,
+    codec: Codec,
     advance: Callable[[int], None] | None = None,
 ) -> StoredReport:
-    """Compare every stored row with the checkpoint's, and the rotary angles up to `context_length`.
+    """Compare every stored row with the checkpoint's, every constant, and the rotary angles up to `context_length`.
 
-    Bounded memory: `CHUNK_BYTES` of source rows at a time. `advance` is told the source bytes compared.
+    `codec` maps raw rows to the float32 rows that the artifact must hold, bit for bit: the recipe's round trip
+    (every method of a recipe is a function of the source rows alone). Bounded memory: `CHUNK_BYTES` of source
+    rows at a time. `advance` is told the source bytes compared.
     """
     faults: list[str] = []
     worst, worst_name, count, values = 0.0, "", 0, 0
@@ -124,7 +146,8 @@ def check_stored(
         for start in range(0, weight.rows, step):
             stop = min(start + step, weight.rows)
             raw = checkpoint.weight_rows(weight, start, stop)
-            error, where = _worst_block(raw.astype(np.float32), stored.rows(weight, start, stop))
+            found = stored.rows(weight, start, stop)
+            error, where = _worst_block(raw.astype(np.float32), found)
             values += raw.size
             if advance:
                 advance(raw.nbytes)
@@ -135,6 +158,14 @@ def check_stored(
                     f"{weight.name}: row {start + where} is stored with a relative error of {error:.3g}"
                 )
                 break
+            made = codec(weight, raw)
+            if not np.array_equal(made, found):
+                row, differ = _first_difference(made, found)
+                faults.append(
+                    f"{weight.name}: row {start + row} is not stored as the recipe makes it ({differ} values differ)"
+                )
+                break
+    faults += _fact_faults(stored.facts(context_length))
     faults += _rope_faults(decoder.rope, stored, context_length)
     return StoredReport(count, values, worst, worst_name, tuple(faults))
 
@@ -154,17 +185,39 @@ def _worst_block(source: NDArray[np.float32], found: NDArray[np.float32]) -> tup
     d = a - found.reshape(a.shape)
     norm = np.sqrt(np.einsum("rbc,rbc->rb", a, a))
     error = np.sqrt(np.einsum("rbc,rbc->rb", d, d))
-    floor = np.maximum(norm.max(-1, keepdims=True) * NEGLIGIBLE, np.float32(2.0**-24))
+    # Half a step of the smallest float16 scale, 2**-24, times the largest code, 8, lost by each of `width` values
+    # is at most a third of this: below it no rounding could do better.
+    floor = np.maximum(norm.max(-1, keepdims=True) * NEGLIGIBLE, np.float32(2.0**-23 * width**0.5))
     ratio = error / np.maximum(norm, floor)
     ratio = np.where(np.isfinite(ratio), ratio, np.inf)
     row = int(ratio.max(-1).argmax())
     return float(ratio[row].max()), row
 
 
+def _first_difference(made: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[int, int]:
+    """First row that differs, and how many values do."""
+    different = (made != found).reshape(len(made), -1)
+    return int(different.any(-1).argmax()), int(np.count_nonzero(different))
+
+
+def _fact_faults(facts: Iterable[Fact]) -> list[str]:
+    return [
+        f"{key} is {'missing' if found is None else found}, must be {expected}"
+        for key, found, expected in facts
+        if not _agree(found, expected)
+    ]
+
+
+def _agree(found: Any, expected: Any) -> bool:
+    if isinstance(expected, float):
+        return isinstance(found, int | float) and math.isclose(found, expected, rel_tol=FACT_TOLERANCE)
+    return bool(found == expected)
+
+
 def _rope_faults(rope: Rope, stored: Stored, context_length: int) -> list[str]:
     lengths = [min(context_length, rope.original_context)]
     if rope.is_longrope and context_length > rope.original_context:
-        lengths.append(context_length)
+        lengths += [rope.original_context + 1, context_length]
     faults = []
     for total in lengths:
         positions = np.unique(np.linspace(0, total - 1, num=min(total, 64)).astype(np.int64))
@@ -175,6 +228,13 @@ def _rope_faults(rope: Rope, stored: Stored, context_length: int) -> list[str]:
                 faults.append(f"rotary {what} table has shape {found.shape}, the model needs {want.shape}")
             elif not (error := float(np.abs(want - found).max())) <= ANGLE_LIMIT:
                 faults.append(f"rotary {what} at a length of {total} is off by {error:.3g}")
+        if found_cos.shape == found_sin.shape:
+            amplitude = np.hypot(found_cos.astype(np.float64), found_sin)
+            off = float(np.abs(amplitude / rope.attention_factor - 1).max(initial=0.0))
+            if not off <= AMPLITUDE_LIMIT:
+                faults.append(
+                    f"the rotary attention factor at a length of {total} is off by {off:.3g} of itself"
+                )
     return faults
 
 

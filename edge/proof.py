@@ -98,7 +98,12 @@ def _prove_one(
         stored = open_stored(subject.format, subject.path, decoder, subject.recipe)
         try:
             report = check_stored(
-                checkpoint, decoder, stored, context_length=subject.context_length, advance=progress.advance
+                checkpoint,
+                decoder,
+                stored,
+                context_length=subject.context_length,
+                codec=_codec(subject.recipe),
+                advance=progress.advance,
             )
         finally:
             stored.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from converters.errors import CheckpointError
 from converters.gguf.layout import LONG_FACTORS, SHORT_FACTORS, places, tensors
 from converters.gguf.limits import CONTEXT_STEP
 from converters.gguf.reader import Gguf
+from converters.verify import Fact
 from converters.writer import Storages
 
 
@@ -26,6 +28,7 @@ class StoredGguf:
 
     def __init__(self, file: Gguf, decoder: Decoder, recipe: Storages) -> None:
         self._file = file
+        self._decoder = decoder
         self._places = places(tensors(decoder, recipe.storage))
 
     def rows(self, weight: Weight, start: int, stop: int) -> NDArray[np.float32]:
@@ -47,19 +50,56 @@ class StoredGguf:
         The factors depend on the context that the file asks for, not on `total_length`; angles are a running
         product in float32 (ggml-cpu/ops.cpp, `ggml_rope_cache_init`).
         """
-        meta = self._file.metadata
-        pairs = int(meta["phi3.rope.dimension_count"]) // 2
-        context = -(-int(meta["phi3.context_length"]) // CONTEXT_STEP) * CONTEXT_STEP
-        long = context > int(meta["phi3.rope.scaling.original_context_length"])
+        pairs = int(self._number("rope.dimension_count")) // 2
+        context = -(-int(self._number("context_length")) // CONTEXT_STEP) * CONTEXT_STEP
+        long = context > int(self._number("rope.scaling.original_context_length"))
         name = LONG_FACTORS if long else SHORT_FACTORS
         factors = self._file.read(name) if name in self._file.tensors else np.ones(pairs, np.float32)
         steps = np.full(
-            (len(positions), pairs), np.float32(meta["phi3.rope.freq_base"]) ** np.float32(-1 / pairs)
+            (len(positions), pairs), np.float32(self._number("rope.freq_base")) ** np.float32(-1 / pairs)
         )
         steps[:, 0] = positions
         angle = np.multiply.accumulate(steps.astype(np.float32), axis=1) / factors
-        scale = np.float32(meta["phi3.rope.scaling.attn_factor"])
+        scale = np.float32(self._number("rope.scaling.attn_factor"))
         return np.cos(angle) * scale, np.sin(angle) * scale
+
+    def facts(self, context_length: int) -> Iterator[Fact]:
+        """Metadata by which llama.cpp computes and stops."""
+        decoder = self._decoder
+        attention, rope = decoder.attention, decoder.rope
+        allocated = -(-context_length // CONTEXT_STEP) * CONTEXT_STEP
+        # Rounded up as the engine rounds its context, so that it never takes the long factors below the switch.
+        original = max(rope.original_context, allocated) if rope.is_longrope else rope.original_context
+        ends = [i for i in decoder.eos_token_ids if i < decoder.vocab_size]
+        expected: dict[str, Any] = {
+            "phi3.context_length": context_length,
+            "phi3.embedding_length": decoder.hidden_size,
+            "phi3.block_count": len(decoder.layers),
+            "phi3.feed_forward_length": decoder.intermediate_size,
+            "phi3.attention.head_count": attention.heads,
+            "phi3.attention.head_count_kv": attention.kv_heads,
+            "phi3.attention.key_length": attention.head_dim,
+            "phi3.attention.value_length": attention.head_dim,
+            "phi3.attention.layer_norm_rms_epsilon": float(decoder.norm_eps),
+            "phi3.attention.sliding_window": attention.window or 0,
+            "phi3.rope.dimension_count": rope.dim,
+            "phi3.rope.freq_base": float(rope.theta),
+            "phi3.rope.scaling.original_context_length": original,
+            "phi3.rope.scaling.attn_factor": float(rope.attention_factor),
+            "tokenizer.ggml.bos_token_id": decoder.bos_token_id,
+            "tokenizer.ggml.eos_token_id": ends[0] if ends else None,
+        }
+        for key, value in expected.items():
+            yield Fact(key, self._file.metadata.get(key), value)
+
+    def _number(self, key: str) -> Any:
+        """A number of the phi3 metadata, or CheckpointError that names the key."""
+        value = self._file.metadata.get(f"phi3.{key}")
+        if not isinstance(value, int | float) or value <= 0:
+            raise CheckpointError(
+                f"{self._file.path}: phi3.{key} is {value!r}, no number above 0", hint="convert again"
+            )
+        return value
 
     def close(self) -> None:
         self._file.close()

@@ -25,7 +25,7 @@ from converters.writer import Encoded, Storages
 
 
 class OnnxReader:
-    """An open variant that `open_writer` wrote. Positioned reads, from any thread."""
+    """An open variant that `open_writer` wrote. Positioned reads, from any thread. `graph`: without its weights."""
 
     def __init__(self, directory: Path, decoder: Decoder, recipe: Storages) -> None:
         """BundleError when the graph or its data is missing or not as this project writes it."""
@@ -33,7 +33,8 @@ class OnnxReader:
         self._stored: dict[str, Stored] = {
             weight.name: stored for stored in stored_weights(decoder, recipe) for weight in stored.weights
         }
-        self._places = _external_tensors(directory / GRAPH_FILE)
+        self.graph = _graph(directory / GRAPH_FILE)
+        self._places = _external_tensors(self.graph, directory / GRAPH_FILE)
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -91,14 +92,17 @@ def stored_rows(
         return reader.stored_rows(weight, start, stop)
 
 
-def _external_tensors(path: Path) -> dict[str, tuple[int, int, tuple[int, ...]]]:
-    """(offset, bytes, shape) of every tensor in the data file; second views of the same bytes keep the name."""
+def _graph(path: Path) -> onnx.GraphProto:
     try:
-        model = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False).graph
     except (OSError, DecodeError) as error:
         raise _damaged(f"{path} cannot be read: {error}") from None
+
+
+def _external_tensors(graph: onnx.GraphProto, path: Path) -> dict[str, tuple[int, int, tuple[int, ...]]]:
+    """(offset, bytes, shape) of every tensor in the data file; second views of the same bytes keep the name."""
     places: dict[str, tuple[int, int, tuple[int, ...]]] = {}
-    for tensor in model.graph.initializer:
+    for tensor in graph.initializer:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}

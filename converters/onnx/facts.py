@@ -1,0 +1,81 @@
+"""Constants of an ONNX variant, from its graph and genai_config.json, beside what the decoder says they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+
+from converters.decoder import Decoder
+from converters.onnx.genai_config import CONFIG_FILE
+from converters.onnx.limits import fused_rotary
+from converters.onnx.padded_heads import cached_head_dim
+from converters.verify import Fact
+
+_NORMS = ("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
+
+
+def graph_facts(graph: onnx.GraphProto, decoder: Decoder, context_length: int) -> Iterator[Fact]:
+    """Attributes of every attention and norm, and where LongRoPE switches tables."""
+    attention, window = decoder.attention, decoder.attention.window
+    bounded = window is not None and window < context_length
+    attends = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
+    norms = [node for node in graph.node if node.op_type in _NORMS]
+    yield Fact("number of GroupQueryAttention nodes", len(attends), len(decoder.layers))
+    yield Fact("number of norm nodes", len(norms), 2 * len(decoder.layers) + 1)
+    expected = {
+        "num_heads": attention.heads,
+        "kv_num_heads": attention.kv_heads,
+        "scale": float(attention.scale),
+        "local_window_size": window if bounded else -1,
+        "do_rotary": int(fused_rotary(decoder)),
+    }
+    for node in attends:
+        for key, value in expected.items():
+            yield Fact(f"{node.name} {key}", _attribute(node, key), value)
+    for node in norms:
+        yield Fact(f"{node.name} epsilon", _attribute(node, "epsilon"), float(decoder.norm_eps))
+    original = decoder.rope.original_context
+    long = decoder.rope.is_longrope and context_length > original
+    yield Fact("LongRoPE switch and long_offset", table_switch(graph), (original, original) if long else None)
+
+
+def config_facts(config: dict[str, Any], decoder: Decoder, context_length: int) -> Iterator[Fact]:
+    """Keys of genai_config.json by which onnxruntime-genai runs the graph and stops."""
+    long = decoder.rope.is_longrope and context_length > decoder.rope.original_context
+    expected: dict[str, Any] = {
+        # Of all types only "phi3" computes the cache anew where LongRoPE switches (generators.cpp).
+        "model.type": "phi3" if long else "phi",
+        "model.bos_token_id": decoder.bos_token_id,
+        "model.eos_token_id": list(decoder.eos_token_ids),
+        "model.vocab_size": decoder.vocab_size,
+        "model.context_length": context_length,
+        "model.decoder.head_size": cached_head_dim(decoder),
+        "model.decoder.hidden_size": decoder.hidden_size,
+        "model.decoder.num_attention_heads": decoder.attention.heads,
+        "model.decoder.num_key_value_heads": decoder.attention.kv_heads,
+        "model.decoder.num_hidden_layers": len(decoder.layers),
+        "search.max_length": context_length,
+    }
+    for key, value in expected.items():
+        found: Any = config
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        yield Fact(f"{CONFIG_FILE}: {key}", found, value)
+
+
+def table_switch(graph: onnx.GraphProto) -> tuple[int, int] | None:
+    """(switch, long_offset): beyond a length of `switch`, rotary rows begin at `long_offset`. None: one table."""
+    scalars = {t.name: t for t in graph.initializer if t.data_type == onnx.TensorProto.INT64 and not t.dims}
+    limits = [node.input[1] for node in graph.node if node.op_type == "Greater"]
+    offsets = [node.input[1] for node in graph.node if node.op_type == "Where"]
+    if not limits or not offsets or limits[0] not in scalars or offsets[0] not in scalars:
+        return None
+    switch, offset = (onnx.numpy_helper.to_array(scalars[name]).item() for name in (limits[0], offsets[0]))
+    return int(switch), int(offset)
+
+
+def _attribute(node: onnx.NodeProto, name: str) -> Any:
+    """None when the node has no such attribute."""
+    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)
