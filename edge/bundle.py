@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -85,17 +86,22 @@ def load(directory: Path) -> Bundle:
             for entry in manifest["variants"]
         )
         for variant in variants:
-            if variant.format not in ("onnx", "gguf") or not variant.targets:
+            sound = variant.format in ("onnx", "gguf") and variant.targets and variant.context_length > 0
+            if not sound or not str(variant.name).isprintable():
                 raise ValueError(f"variant {variant.name}")
+        if not variants or len({v.name for v in variants}) < len(variants):
+            raise ValueError("no variant, or two of one name")
         for name, entry in manifest["files"].items():
             inside(directory, name)
             if not isinstance(entry["size"], int) or not isinstance(entry["sha256"], str):
                 raise ValueError(f"files: {name}")
         for key in ("name", "proof"):
-            if not isinstance(manifest[key], str):
+            if not isinstance(manifest[key], str) or not manifest[key].isprintable():
                 raise ValueError(key)
+        if manifest["proof"] == "passed" and PROOF not in manifest["files"]:
+            raise ValueError(f"proof passed, and no {PROOF}")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BundleError(f"{file} is damaged: {error!r}", hint=_REMAKE) from None
+        raise BundleError(f"{file} is damaged: {type(error).__name__}: {error}", hint=_REMAKE) from None
     return Bundle(directory, manifest, variants)
 
 
@@ -148,7 +154,7 @@ def damage(bundle: Bundle, advance: Callable[[int], None] | None = None) -> list
     listed = bundle.manifest["files"]
     for name, entry in sorted(listed.items()):
         file = inside(bundle.directory, name)
-        if file.is_symlink() or not file.is_file():
+        if file.is_symlink() or not os.path.isfile(file):  # noqa: PTH113  # is_file() raises for a long name
             wrong.append(f"{name} is missing")
         elif file.stat().st_size != entry["size"]:
             wrong.append(f"{name} has {file.stat().st_size} bytes, the manifest says {entry['size']}")

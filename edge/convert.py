@@ -25,7 +25,7 @@ from edge.plan import ConvertRequest, Plan, PlannedVariant, plan
 from edge.progress import Progress
 from edge.proof import Subject, prove
 from edge.staging import staging, sync_tree
-from edge.targets import Target
+from edge.targets import Target, strictest
 from quant.recipe import Recipe
 
 __all__ = ["ConvertRequest", "Plan", "Report", "convert", "plan"]
@@ -174,7 +174,7 @@ def _subjects(planned: Plan, directory: Path) -> list[Subject]:
             path=directory / v.relative_path,
             recipe=v.recipe,
             context_length=v.context_length,
-            limits=v.targets[0].limits[v.precision],
+            limits=strictest([t.limits_of(v.precision) for t in v.targets]),
         )
         for v in planned.variants
     ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converters.checkpoint_files import open_inside
 from converters.decoder import Decoder
 from edge.bundle import FORMAT
 
@@ -24,6 +26,17 @@ SHARED_FILES = (
 )
 # Only what decides the bytes of a bundle.
 TOOLS = ("edge", "numpy", "onnx", "gguf")
+
+
+def check_side_files(checkpoint: Path) -> None:
+    """CheckpointError when a file beside the weights is a link that leads out of the checkpoint.
+
+    A bundle is given away: what such a link points at must not end up in it.
+    """
+    directory = checkpoint.resolve()
+    for name in (*SHARED_FILES, "added_tokens.json", "tokenizer.model"):
+        if os.path.lexists(directory / name):
+            os.close(open_inside(directory, name))
 
 
 def copy_shared_files(checkpoint: Path, bundle: Path) -> None:

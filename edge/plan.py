@@ -13,7 +13,9 @@ from converters.decoder import Decoder
 from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe
 from edge import streaming
+from edge.bundle import is_bundle
 from edge.machine import cores
+from edge.manifest import check_side_files
 from edge.progress import Progress
 from edge.proof import MAX_LOGIT_BYTES
 from edge.sources import Resolved, resolve
@@ -128,8 +130,12 @@ def plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
             f"{source.name} has no tokenizer.json, and a model without one cannot be used or proven",
             hint="save it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
         )
+    check_side_files(source.directory)
     variants = _variants(request, targets, decoder, source.name)
     output = request.output or Path("bundles") / f"{source.name}-{'-'.join(t.name for t in targets)}"
+    notes = _notes(variants, decoder)
+    if is_bundle(output):
+        notes.append(f"replaces the bundle that is in {output}")
     return Plan(
         request=request,
         source=source,
@@ -137,7 +143,7 @@ def plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
         variants=tuple(variants),
         output=output,
         threads=request.threads or min(cores(), MOST_THREADS),
-        notes=tuple(_notes(variants, decoder)),
+        notes=tuple(notes),
         read_bytes=read_bytes,
     )
 
@@ -145,39 +151,58 @@ def plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
 def _variants(
     request: ConvertRequest, targets: Sequence[Target], decoder: Decoder, name: str
 ) -> list[PlannedVariant]:
-    grouped: dict[tuple[str, str, int], list[Target]] = {}
+    """One variant for all targets that take the same format, precision and (capped) context."""
+    grouped: dict[tuple[str, Precision, int], list[Target]] = {}
     for target in targets:
-        precision = request.precision or target.precision
+        recipe = _recipe(request, target)
+        precision = _coarsest(recipe, decoder)
         target.limits_of(precision)
-        asked = request.context or target.context_length
-        grouped.setdefault((target.format, precision, asked), []).append(target)
-    variants = []
-    for (format_name, precision, asked), members in grouped.items():
-        room = ROOMS[format_name]
-        recipe = Recipe.load(request.recipe) if request.recipe else Recipe.preset(cast(Precision, precision))
+        room = ROOMS[target.format]
         room.check(decoder, recipe)
-        limit, reason = room.context_limit(decoder)
-        context = min(asked, limit)
+        context = min(request.context or target.context_length, room.context_limit(decoder)[0])
+        grouped.setdefault((target.format, precision, context), []).append(target)
+    labels = [f"{format_name}-{precision}" for format_name, precision, _ in grouped]
+    variants = []
+    for (format_name, precision, context), members in grouped.items():
+        room, recipe = ROOMS[format_name], _recipe(request, members[0])
+        label = f"{format_name}-{precision}"
+        suffix = f"-{context}" if labels.count(label) > 1 else ""
+        asked = max(request.context or target.context_length for target in members)
+        reason = room.context_limit(decoder)[1] or "the checkpoint's own limit"
         disk = room.planned_bytes(decoder, recipe, context_length=context)
         attention = decoder.attention
         kv = 2 * attention.kv_heads * attention.head_dim * len(decoder.layers) * context
+        file = f"{label}{suffix}" if format_name == "onnx" else f"{name}-{precision}{suffix}.gguf"
         variants.append(
             PlannedVariant(
-                name=f"{format_name}-{precision}",
+                name=label + suffix,
                 format=format_name,
-                relative_path=f"{format_name}-{precision}"
-                if format_name == "onnx"
-                else f"{name}-{precision}.gguf",
+                relative_path=file,
                 targets=tuple(members),
                 precision=precision,
                 recipe=recipe,
                 context_length=context,
-                context_reason=(reason or "the checkpoint's own limit") if context < asked else None,
+                context_reason=reason if context < asked else None,
                 disk_bytes=disk,
                 device_bytes=disk + kv * KV_BYTES[format_name],
             )
         )
     return variants
+
+
+def _recipe(request: ConvertRequest, target: Target) -> Recipe:
+    if request.recipe:
+        return Recipe.load(request.recipe)
+    return Recipe.preset(cast(Precision, request.precision or target.precision))
+
+
+def _coarsest(recipe: Recipe, decoder: Decoder) -> Precision:
+    """The precision that a proof's limits are for: the one that loses most of those in the recipe."""
+    used = {recipe.storage(weight) for weight in decoder.weights() if weight.is_matrix}
+    if used & {"int4", "int4_asym"}:
+        return "int4"
+    order: tuple[Precision, ...] = ("int8", "bf16", "f16", "f32")
+    return next(precision for precision in order if precision in used)
 
 
 def _notes(variants: Sequence[PlannedVariant], decoder: Decoder) -> list[str]:

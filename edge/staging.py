@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from converters.errors import BundleError, MachineError
-from edge.bundle import MANIFEST
+from edge.bundle import list_files, load
 
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -32,7 +34,7 @@ def staging(output: Path) -> Iterator[Path]:
     Raises BundleError when `output` holds something that is no bundle, when its parent cannot be written, or
     when another conversion works on the same place; MachineError when the disk is full.
     """
-    output = output.absolute()
+    output = Path(os.path.abspath(output))  # noqa: PTH100  # resolves ".." without following links
     _refuse_foreign(output)
     made = _make_parents(output.parent)
     lock = output.parent / f".{output.name}.edge-lock"
@@ -69,7 +71,7 @@ def _as_edge_error(error: OSError, output: Path) -> BundleError | MachineError:
             f"the disk that holds {output.parent} is full; nothing was published",
             hint="free some space (`edge convert --dry-run` says how much is needed), or name another place with -o",
         )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (*_REFUSED, *_NO_PLACE):
         return BundleError(
             f"cannot write to {output.parent}: {os.strerror(error.errno)}",
             hint="name a writable place with -o DIR",
@@ -80,11 +82,23 @@ def _as_edge_error(error: OSError, output: Path) -> BundleError | MachineError:
 
 
 def _refuse_foreign(output: Path) -> None:
+    """What is replaced vanishes, so it must be a bundle and nothing but a bundle."""
+    new_place = "name an empty or new place with -o DIR"
+    if Path.cwd().is_relative_to(output):
+        raise BundleError(f"{output} is, or holds, the working directory", hint=new_place)
     if output.is_dir() and not output.is_symlink():
-        if any(output.iterdir()) and not (output / MANIFEST).is_file():
+        if not any(output.iterdir()):
+            return
+        try:
+            known = load(output).manifest["files"]
+        except BundleError:
             raise BundleError(
-                f"{output} exists and is not a bundle; it is left as it is",
-                hint="name an empty or new place with -o DIR",
+                f"{output} exists and is not a bundle; it is left as it is", hint=new_place
+            ) from None
+        if foreign := [name for name in list_files(output) if name not in known]:
+            raise BundleError(
+                f"{output} holds {foreign[0]}, which is not of the bundle; it is left as it is",
+                hint=new_place,
             )
     elif output.exists() or output.is_symlink():
         raise BundleError(f"{output} exists and is not a directory", hint="name a new place with -o DIR")

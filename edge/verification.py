@@ -12,7 +12,7 @@ from edge.bundle import Bundle, damage, load
 from edge.progress import Progress
 from edge.proof import Subject, prove
 from edge.sources import resolve
-from edge.targets import get_target
+from edge.targets import get_target, strictest
 from quant.recipe import Recipe
 
 
@@ -68,7 +68,7 @@ def subjects(bundle: Bundle) -> list[Subject]:
             path=variant.path,
             recipe=Recipe.from_data(variant.recipe),
             context_length=variant.context_length,
-            limits=get_target(variant.targets[0]).limits_of(variant.precision),
+            limits=strictest([get_target(name).limits_of(variant.precision) for name in variant.targets]),
         )
         for variant in bundle.variants
     ]

@@ -42,7 +42,7 @@ def open_writer(
             f"context length {context_length} is not in 1..{limit} of {decoder.architecture}{reason}",
             hint=f"try: --context {limit}",
         )
-    small_files = read_tokenizer_files(checkpoint_directory)
+    small_files = read_tokenizer_files(checkpoint_directory, decoder.vocab_size)
     layout = plan(decoder, recipe, context_length)
     graph = build(decoder, layout, context_length).SerializeToString(deterministic=True)
     config = json.dumps(genai_config(decoder, context_length), indent=2) + "\n"

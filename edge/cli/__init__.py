@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -126,6 +127,9 @@ def _edge(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (`sys.argv` when None); returns the exit code. Errors are told on stderr."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us: nobody reads it, which is no error
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # until the process ends
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name that is no valid Unicode must not break the report about it.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -44,7 +44,7 @@ def chat(
     seed: Annotated[int | None, typer.Option(help="Same seed, same answer. Default: a random one.")] = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", help="Longest answer.")] = 1024,
     stop: Annotated[list[str] | None, typer.Option(help="Stop before this text; can be repeated.")] = None,
-    context: Annotated[int | None, typer.Option(help="Context length in tokens.")] = None,
+    context: Annotated[int | None, typer.Option(min=1, help="Context length in tokens.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: every core.")] = None,
     template: Annotated[
         bool, typer.Option("--template/--no-template", help="Use the model's chat template.")

@@ -40,7 +40,7 @@ class _Graph:
 
 def inspect_folder(directory: Path) -> dict[str, Any]:
     """Facts of genai_config.json and of every graph in the folder."""
-    config = read_json(directory, "genai_config.json")
+    config = read_json(directory.resolve(), "genai_config.json")
     model, search = _table(config, "model"), _table(config, "search")
     decoder = _table(model, "decoder")
     graphs = [inspect_graph(file) for file in sorted(directory.glob("*.onnx"))]

@@ -7,7 +7,7 @@ A target file holds: title, format, precision, context_length, memory_mb, proven
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,16 @@ class Limits:
     fidelity_top1: float
     quality_kl_mean: float
     quality_top1: float
+
+
+def strictest(limits: Sequence[Limits]) -> Limits:
+    """What satisfies all of `limits`: one artifact may serve several targets."""
+    return Limits(
+        fidelity_kl_mean=min(each.fidelity_kl_mean for each in limits),
+        fidelity_top1=max(each.fidelity_top1 for each in limits),
+        quality_kl_mean=min(each.quality_kl_mean for each in limits),
+        quality_top1=max(each.quality_top1 for each in limits),
+    )
 
 
 @dataclass(frozen=True)

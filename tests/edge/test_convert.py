@@ -16,6 +16,7 @@ from edge import streaming
 from edge.convert import ConvertRequest, convert, plan
 from edge.progress import Silent
 from edge.verification import verify
+from quant.recipe import Recipe
 
 Tiny = Callable[..., Path]
 
@@ -168,6 +169,52 @@ def test_an_old_bundle_is_replaced_whole(tiny: Tiny, tmp_path: Path) -> None:
     assert not list((tmp_path / "b").glob("*.gguf"))
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
     assert bundles.damage(bundles.load(tmp_path / "b")) == []
+
+
+TWO_TARGETS = """
+[targets.phone2]
+title = "Small phone"
+format = "gguf"
+precision = "int4"
+context_length = 512
+memory_mb = 1024
+proven = "nowhere"
+[targets.phone2.limits.int4]
+fidelity_kl_mean = 1.0
+fidelity_top1 = 0.0
+quality_kl_mean = 0.000001
+quality_top1 = 0.0
+"""
+
+
+def test_targets_that_differ_in_context_get_artifacts_of_their_own(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("edge.toml").write_text(TWO_TARGETS)
+    manifest = make(tiny("phi4"), tmp_path / "b", targets=("android", "phone2"), proof=False)
+    assert [(v["name"], v["context_length"]) for v in manifest["variants"]] == [
+        ("gguf-int4-4096", 4096),
+        ("gguf-int4-512", 512),
+    ]
+    assert len(list((tmp_path / "b").glob("*.gguf"))) == 2
+
+
+@pytest.mark.parametrize("targets", [("android", "phone2"), ("phone2", "android")])
+def test_an_artifact_of_two_targets_must_satisfy_both(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, targets: tuple[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("edge.toml").write_text(TWO_TARGETS)
+    with pytest.raises(ProofError, match="quality"):
+        make(tiny("phi4"), tmp_path / "b", targets=targets, context=256)
+
+
+def test_a_recipe_is_judged_by_what_it_stores(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.json"
+    recipe.write_text(json.dumps(Recipe.preset("f32").to_data()))
+    [variant] = plan(ConvertRequest(str(tiny("phi4")), ("cpu",), recipe=recipe)).variants
+    assert (variant.name, variant.precision) == ("onnx-f32", "f32")
 
 
 def test_unknown_target_names_the_known_ones(tiny: Tiny) -> None:

@@ -104,6 +104,34 @@ def proof_fails(world: World) -> None:
 
 
 @case
+def output_holds_more_than_a_bundle(world: World) -> None:
+    world.quietly("convert", world.tiny("phi4"), "-t", "cpu", "-o", "b", "--no-proof")
+    (world.path / "b" / "thesis.txt").write_text("mine")
+    world.edge("convert", world.tiny("phi4"), "-t", "cpu", "-o", "b", "--no-proof")
+    world.edge("convert", world.tiny("phi4"), "-t", "cpu", "-o", ".", "--no-proof")
+    assert (world.path / "b" / "thesis.txt").read_text() == "mine"
+
+
+@case
+def file_beside_the_weights_leads_out(world: World) -> None:
+    directory = world.copy("phi4")
+    (directory / "LICENSE").symlink_to("/etc/passwd")
+    world.edge("convert", "checkpoint", "-t", "cpu", "-o", "b", "--no-proof")
+
+
+@case
+def tokenizer_of_another_model(world: World) -> None:
+    world.copy("phi4")
+    file = world.path / "checkpoint" / "tokenizer.json"
+    data = json.loads(file.read_text())
+    data["added_tokens"].append({**data["added_tokens"][0], "id": 999, "content": "<|x|>"})
+    file.write_text(json.dumps(data))
+    world.edge("convert", "checkpoint", "-t", "cpu", "-o", "b", "--no-proof")
+    file.write_text("{}")
+    world.edge("convert", "checkpoint", "-t", "cpu", "-o", "b", "--no-proof")
+
+
+@case
 def output_is_taken(world: World) -> None:
     (world.path / "b").mkdir()
     (world.path / "b" / "thesis.txt").write_text("mine")

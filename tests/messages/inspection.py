@@ -79,7 +79,8 @@ def damaged_manifest(world: World) -> None:
         "precision": "int4",
         "recipe": {},
     }
-    sound = {"format": 1, "name": "b", "variants": [], "files": {}, "proof": "passed"}
+    good = variant | {"path": "v", "targets": ["cpu"]}
+    sound = {"format": 1, "name": "b", "variants": [good], "files": {}, "proof": "unproven: failed"}
     for manifest in (
         {"format": 9},
         {"format": 1},
@@ -87,6 +88,10 @@ def damaged_manifest(world: World) -> None:
         sound | {"variants": [variant | {"path": "v", "precision": "int4", "targets": []}]},
         sound | {"variants": [variant | {"path": "v", "targets": ["cpu"], "format": "elf"}]},
         sound | {"files": {"x": {}}},
+        sound | {"variants": []},
+        sound | {"variants": [good, good]},
+        sound | {"proof": "passed"},
+        sound | {"proof": "passed \x1b[31m"},
     ):
         file.write_text(json.dumps(manifest))
         world.edge("inspect", "b")
