@@ -299,3 +299,9 @@ def test_sigint_is_reset_for_nobody() -> None:
     before = signal.getsignal(signal.SIGINT)
     cli.main(["--version"])
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_closed_stdout_is_no_error() -> None:
+    edge = Path(sys.executable).with_name("edge")
+    done = subprocess.run(["sh", "-c", f"'{edge}' targets >&-"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

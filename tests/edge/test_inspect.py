@@ -205,3 +205,13 @@ def test_wire_never_leaves_its_span(data: bytes, tmp_path_factory: pytest.TempPa
                 assert 0 <= field.start <= field.stop <= len(data)
         except EdgeError:
             pass
+
+
+def test_a_relative_path_is_as_good_as_an_absolute_one(
+    tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    convert(plan(ConvertRequest(str(tiny("phi4")), ("cpu",), output=Path("b"), proof=False)), Silent())
+    [variant] = inspect(Path("b"))["variants"]
+    assert variant["content"]["layers"] == 2
+    assert inspect(Path("b/onnx-int4"))["kind"] == "onnx_folder"
