@@ -1,17 +1,23 @@
-"""Teacher-forced logits from an engine in a process of its own.
+"""What an engine makes of an artifact, measured in a process of its own.
 
 The proof must not take the converter's memory or life with it: engines map whole models, and native code that
-meets a damaged artifact may crash. Run as `python -m edge.runtimes.isolated ARTIFACT IDS.npy LOGITS.npy ...`.
+meets a damaged artifact may crash. Run as `python -m edge.runtimes.isolated ARTIFACT CONTEXT FD PARENT`; what to
+run comes on stdin, the logits go to the open file FD.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,54 +26,105 @@ from converters.errors import EdgeError, MachineError, UnsupportedError
 
 # The proof's numbers go into the bundle, so the thread count that they are computed with is fixed.
 PROOF_THREADS = 2
+_PR_SET_PDEATHSIG = 1
+"""linux/prctl.h"""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """`logits`: float32 [len(ids), vocab], memory-mapped from a file in the work directory."""
+    """`logits`: float32 [len(ids), vocab], memory-mapped from an unnamed file.
+
+    text_ids: what the artifact's own tokenizer makes of the text; stop_ids: where the runtime would stop.
+    """
 
     logits: NDArray[np.float32]
     runtime: str
+    text_ids: list[int]
+    stop_ids: frozenset[int]
 
 
-def teacher_forced(artifact: Path, ids: Sequence[int], work: Path, *, context_length: int) -> Measured:
-    """Logits at every position of `ids`. `work` is a directory for the two files that carry the data.
+def teacher_forced(
+    artifact: Path, ids: Sequence[int], work: Path, *, context_length: int, text: str = ""
+) -> Measured:
+    """Logits at every position of `ids`. `work` is a directory whose disk holds them, without a name.
 
-    Raises the engine's own EdgeError, or MachineError when the engine's process died.
+    Raises UnsupportedError when the engine refuses the artifact or dies of it, MachineError when it was killed
+    or ran out of memory or disk.
     """
-    given, made = work / "ids.npy", work / "logits.npy"
-    np.save(given, np.asarray(ids, dtype=np.int64))
-    command = [sys.executable, "-m", __name__, str(artifact), str(given), str(made), str(context_length)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    asked = json.dumps({"ids": [int(i) for i in ids], "text": text})
+    # Without a name the file is gone with its last reader, however this process ends.
+    with tempfile.TemporaryFile(dir=work) as made:
+        numbers = [str(n) for n in (context_length, made.fileno(), os.getpid())]
+        command = [sys.executable, "-m", __name__, str(artifact), *numbers]
+        done = subprocess.run(
+            command, input=asked, capture_output=True, text=True, check=False, pass_fds=[made.fileno()]
+        )
+        answer = _answer(artifact, done)
+        logits = np.memmap(made, np.float32, "r", shape=tuple(answer["shape"]))
+    return Measured(logits, answer["runtime"], answer["text_ids"], frozenset(answer["stop_ids"]))
+
+
+def _answer(artifact: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    if done.returncode == -signal.SIGKILL:
+        raise MachineError(
+            f"the engine that runs {artifact.name} was killed, most likely for want of memory",
+            hint="close other programs and run it again, or choose a smaller --context",
+        )
     lines = done.stdout.splitlines()
     if done.returncode != 0 or not lines:
         said = done.stderr.strip().splitlines() or ["no message"]
         told = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-        raise MachineError(
+        raise UnsupportedError(
             f"the engine that runs {artifact.name} ended with code {done.returncode}: {(told or said)[-1]}",
             hint="run `edge doctor`; if it is content, this is a bug worth reporting",
         )
-    answer = json.loads(lines[-1])
+    answer: dict[str, Any] = json.loads(lines[-1])
+    if "machine" in answer:
+        raise MachineError(
+            f"the engine that runs {artifact.name} could not go on: {answer['machine']}",
+            hint="free memory, and space in the directory for temporary files (TMPDIR), and run it again",
+        )
     if "cause" in answer:
         raise UnsupportedError(answer["cause"], hint=answer["hint"])
-    return Measured(np.load(made, mmap_mode="r"), answer["runtime"])
+    return answer
 
 
-def _main(artifact: str, given: str, made: str, context_length: str) -> None:
+def _main(artifact: str, context_length: str, made: str, parent: str) -> None:
+    _die_with(int(parent))
+    try:
+        answer = _measure(Path(artifact), int(context_length), int(made), json.load(sys.stdin))
+    except EdgeError as error:
+        answer = {"cause": error.cause, "hint": error.hint}
+    except (OSError, MemoryError) as error:
+        answer = {"machine": str(error) or type(error).__name__}
+    print(json.dumps(answer))
+
+
+def _measure(artifact: Path, context_length: int, made: int, asked: dict[str, Any]) -> dict[str, Any]:
     from edge.runtimes import open_runtime
 
+    runtime = open_runtime(artifact, context_length=context_length, threads=PROOF_THREADS, exact=True)
     try:
-        runtime = open_runtime(
-            Path(artifact), context_length=int(context_length), threads=PROOF_THREADS, exact=True
-        )
-        ids = [int(i) for i in np.load(given)]
-        np.save(made, runtime.teacher_forced(ids))
-        name = runtime.name
+        logits = runtime.teacher_forced(asked["ids"])
+        with os.fdopen(made, "wb") as file:
+            file.write(np.ascontiguousarray(logits, np.float32).data)
+        return {
+            "runtime": runtime.name,
+            "shape": logits.shape,
+            "text_ids": runtime.encode(asked["text"], special=False),
+            "stop_ids": sorted(runtime.dialect().stop_ids),
+        }
+    finally:
         runtime.close()
-    except EdgeError as error:
-        print(json.dumps({"cause": error.cause, "hint": error.hint}))
+
+
+def _die_with(parent: int) -> None:
+    """Where the system can do it (Linux): no engine outlives a converter that was killed."""
+    if sys.platform != "linux":
         return
-    print(json.dumps({"runtime": name}))
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was faster
+        raise SystemExit(MachineError.exit_code)
 
 
 if __name__ == "__main__":

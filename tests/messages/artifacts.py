@@ -22,7 +22,9 @@ from converters.decoder import Decoder
 from converters.gguf import strip
 from converters.models import describe
 from converters.onnx.reader import OnnxReader
+from converters.stored import open_stored
 from edge.chat.templates import ChatTemplate
+from edge.proof import proof_tokens
 from edge.runtimes import open_runtime
 from edge.runtimes.isolated import teacher_forced
 from quant.recipe import Recipe
@@ -171,6 +173,54 @@ def gguf_of_another_model(world: World) -> None:
 def engine_that_dies(world: World) -> None:
     with mock.patch.object(sys, "executable", "/bin/false"):
         world.call(teacher_forced, Path("b"), [1], world.path, context_length=8)
+
+
+@case
+def engine_that_the_system_ends(world: World) -> None:
+    """Killed, or out of disk: the machine's fault, and no failed proof."""
+    killed = world.path / "killed"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    with mock.patch.object(sys, "executable", str(killed)):
+        world.call(teacher_forced, Path("b"), [1], world.path, context_length=8)
+    full = world.path / "full"
+    full.write_text('#!/bin/sh\necho \'{"machine": "[Errno 28] No space left on device"}\'\n')
+    full.chmod(0o755)
+    with mock.patch.object(sys, "executable", str(full)):
+        world.call(teacher_forced, Path("b"), [1], world.path, context_length=8)
+    with mock.patch("edge.proof.proof_tokens", side_effect=OSError(28, "No space left on device")):
+        world.edge("convert", world.tiny("phi4"), "--target", "cpu", "-o", "c", "--threads", "1")
+
+
+@case
+def proof_text_that_the_embedding_cannot_hold(world: World) -> None:
+    directory = world.path / world.tiny("phi4")
+    small = dataclasses.replace(decoder(world), vocab_size=8)
+    world.call(proof_tokens, directory, small, 256)
+    world.call(proof_tokens, world.path, small, 256)
+
+
+@case
+def genai_config_that_cannot_be_read(world: World) -> None:
+    folder = bundle(world, "cpu") / "onnx-int4"
+    (folder / "genai_config.json").write_text("{")
+    stored = open_stored("onnx", folder, decoder(world), INT4)
+    try:
+        world.call(lambda: list(stored.facts(4096)))
+    finally:
+        stored.close()
+
+
+@case
+def gguf_without_a_rotary_base(world: World) -> None:
+    file = next(bundle(world, "android").glob("*.gguf"))
+    stored = gguf.open_stored(file, decoder(world), INT4)
+    known = {key: value for key, value in stored._file.metadata.items() if key != "phi3.rope.freq_base"}
+    try:
+        with mock.patch.object(stored._file, "metadata", known):
+            world.call(stored.rope_table, 16, np.arange(4))
+    finally:
+        stored.close()
 
 
 @case
