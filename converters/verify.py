@@ -202,10 +202,14 @@ def _first_difference(made: NDArray[np.float32], found: NDArray[np.float32]) -> 
 
 def _fact_faults(facts: Iterable[Fact]) -> list[str]:
     return [
-        f"{key} is {'missing' if found is None else found}, must be {expected}"
+        f"{key} is {'missing' if found is None else _short(found)}, must be {_short(expected)}"
         for key, found, expected in facts
         if not _agree(found, expected)
     ]
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.7g}" if isinstance(value, float) else value
 
 
 def _agree(found: Any, expected: Any) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from converters.decoder import Decoder, Weight
@@ -46,6 +49,23 @@ def norm_left_out(weight: Weight, start: int, rows: Encoded) -> Encoded:
     return np.ones_like(rows)
 
 
+def one_code_moved(weight: Weight, start: int, rows: Encoded) -> Encoded:
+    """One 4-bit code by half its range: far below what the error of its block may be."""
+    if weight.name != "layers.0.mlp.up" or start:
+        return rows
+    assert isinstance(rows, Blocks)
+    codes = rows.codes.copy()
+    codes[5, 7] = (codes[5, 7] + 4) % 16
+    return dataclasses.replace(rows, codes=codes)
+
+
+def matrix_scaled(weight: Weight, start: int, rows: Encoded) -> Encoded:
+    if weight.name != "layers.0.attention.o":
+        return rows
+    assert isinstance(rows, Blocks)
+    return dataclasses.replace(rows, scales=(rows.scales * np.float16(1.4)).astype(np.float16))
+
+
 def swap_k_and_v(decoder: Decoder) -> Decoder:
     layers = tuple(dataclasses.replace(la, k=la.v, v=la.k) for la in decoder.layers)
     return dataclasses.replace(decoder, layers=layers)
@@ -61,6 +81,31 @@ def reverse_long_factors(decoder: Decoder) -> Decoder:
     assert decoder.rope.long_factors is not None
     rope = dataclasses.replace(decoder.rope, long_factors=decoder.rope.long_factors[::-1])
     return dataclasses.replace(decoder, rope=rope)
+
+
+def _of_attention(**changes: Any) -> Callable[[Decoder], Decoder]:
+    return lambda d: dataclasses.replace(d, attention=dataclasses.replace(d.attention, **changes))
+
+
+def double_eps(decoder: Decoder) -> Decoder:
+    return dataclasses.replace(decoder, norm_eps=decoder.norm_eps * 2)
+
+
+def scale_scores(decoder: Decoder) -> Decoder:
+    return _of_attention(scale=decoder.attention.scale * 1.1)(decoder)
+
+
+def louder_rotation(decoder: Decoder) -> Decoder:
+    rope = dataclasses.replace(decoder.rope, attention_factor=decoder.rope.attention_factor * 1.015)
+    return dataclasses.replace(decoder, rope=rope)
+
+
+def later_switch(decoder: Decoder) -> Decoder:
+    return dataclasses.replace(decoder, rope=dataclasses.replace(decoder.rope, original_context=8192))
+
+
+def other_end(decoder: Decoder) -> Decoder:
+    return dataclasses.replace(decoder, eos_token_ids=(5,))
 
 
 class CorruptWriter:
@@ -84,7 +129,9 @@ def run(checkpoint: Path, output: Path, target: str, context: int = 8192) -> Non
 
 
 @pytest.mark.parametrize("target", ["android", "cpu"])
-@pytest.mark.parametrize("corrupt", [one_scale_doubled, head_permuted, norm_left_out])
+@pytest.mark.parametrize(
+    "corrupt", [one_scale_doubled, head_permuted, norm_left_out, one_code_moved, matrix_scaled]
+)
 def test_wrong_bytes_are_caught(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, corrupt: Corrupt
 ) -> None:
@@ -95,14 +142,43 @@ def test_wrong_bytes_are_caught(
     assert not (tmp_path / "b").exists()
 
 
+def refused(
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    corrupt: Callable[[Decoder], Decoder],
+    said: str,
+) -> None:
+    """A conversion whose writer is told of another decoder; `said`: what the proof must find (a pattern)."""
+    real = convert_module._open_writer
+
+    def wired_wrong(planned: Any, variant: Any, decoder: Decoder, directory: Path) -> Any:
+        return real(planned, variant, corrupt(decoder), directory)
+
+    monkeypatch.setattr(convert_module, "_open_writer", wired_wrong)
+    with pytest.raises(ProofError, match=said):
+        run(checkpoint, tmp_path / "b", target)
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize(
-    ("target", "corrupt"),
+    ("target", "corrupt", "said"),
     [
-        ("android", swap_k_and_v),
-        ("cpu", swap_k_and_v),
-        ("android", reverse_short_factors),
-        ("cpu", reverse_short_factors),
-        ("cpu", reverse_long_factors),  # llama.cpp is capped below the switch and never uses the long ones
+        ("android", swap_k_and_v, r"layers\.0\.attention\.k: row"),
+        ("cpu", swap_k_and_v, r"layers\.0\.attention\.k: row"),
+        ("android", reverse_short_factors, "rotary cos"),
+        ("cpu", reverse_short_factors, "rotary cos"),
+        ("cpu", reverse_long_factors, "rotary cos"),  # llama.cpp is capped below the switch
+        ("android", double_eps, "layer_norm_rms_epsilon is 2e-05, must be 1e-05"),
+        ("cpu", double_eps, "epsilon is 2e-05"),
+        ("cpu", scale_scores, "scale is"),  # llama.cpp has its own scale, and its writer refuses another
+        ("android", louder_rotation, "attn_factor is"),
+        ("cpu", louder_rotation, "attention factor at a length of 4096 is off by 0.015"),
+        ("android", later_switch, "original_context_length is 8192, must be 4096"),
+        ("cpu", later_switch, "model.type is phi, must be phi3"),
+        ("android", other_end, "eos_token_id is 5"),
+        ("cpu", other_end, "eos_token_id is"),
     ],
 )
 def test_wrong_wiring_is_caught(
@@ -111,14 +187,113 @@ def test_wrong_wiring_is_caught(
     monkeypatch: pytest.MonkeyPatch,
     target: str,
     corrupt: Callable[[Decoder], Decoder],
+    said: str,
+) -> None:
+    refused(tiny("phi4-mini"), tmp_path, monkeypatch, target, corrupt, said)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [("cpu", "local_window_size is -1"), ("android", "sliding_window")]
+)
+def test_a_lost_window_is_caught(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, said: str
+) -> None:
+    """2047 positions: far beyond the proof's text, so only the constant tells. (llama.cpp is capped at it.)"""
+    wide = _of_attention(window=4000 if target == "android" else None)
+    refused(tiny("phi3-mini-4k"), tmp_path, monkeypatch, target, wide, said)
+
+
+def _edit_graph(artifact: Path, change: Callable[[Any], None]) -> None:
+    model = onnx.load(str(artifact / "model.onnx"), load_external_data=False)
+    change(model.graph)
+    onnx.save(model, str(artifact / "model.onnx"))
+
+
+def move_switch(artifact: Path) -> None:
+    def change(graph: Any) -> None:
+        for tensor in graph.initializer:
+            if tensor.name == "switch":
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.asarray(5000, np.int64), "switch"))
+
+    _edit_graph(artifact, change)
+
+
+def no_reread(artifact: Path) -> None:
+    _edit_config(artifact, "model", "type", "phi")
+
+
+def shorter_config(artifact: Path) -> None:
+    _edit_config(artifact, "search", "max_length", 8000)
+
+
+def _edit_config(artifact: Path, part: str, key: str, value: Any) -> None:
+    file = artifact / "genai_config.json"
+    config = json.loads(file.read_text())
+    config[part][key] = value
+    file.write_text(json.dumps(config))
+
+
+def longer_metadata(artifact: Path) -> None:
+    """In place: a key, its type (uint32), its value."""
+    key = b"phi3.context_length"
+    data = artifact.read_bytes()
+    at = data.index(key) + len(key) + 4
+    artifact.write_bytes(data[:at] + struct.pack("<I", 131072) + data[at + 4 :])
+
+
+def other_words_onnx(artifact: Path) -> None:
+    file = artifact / "tokenizer.json"
+    data = json.loads(file.read_text())
+    vocab = data["model"]["vocab"]
+    vocab["e"], vocab["a"] = vocab["a"], vocab["e"]
+    file.write_text(json.dumps(data))
+
+
+def other_words_gguf(artifact: Path) -> None:
+    """The texts of two tokens change places."""
+    e, a = (struct.pack("<Q", 1) + letter for letter in (b"e", b"a"))
+    header, rest = artifact.read_bytes().split(b"tokenizer.ggml.tokens", 1)
+    first, second = rest.index(e), rest.index(a)
+    words = bytearray(rest)
+    words[first : first + 9], words[second : second + 9] = a, e
+    artifact.write_bytes(header + b"tokenizer.ggml.tokens" + words)
+
+
+@pytest.mark.parametrize(
+    ("target", "change", "said"),
+    [
+        ("cpu", move_switch, "LongRoPE switch and long_offset is .5000, 4096., must be .4096, 4096."),
+        ("cpu", no_reread, "model.type is phi, must be phi3"),
+        ("cpu", shorter_config, "search.max_length is 8000, must be 8192"),
+        ("android", longer_metadata, "phi3.context_length is 131072, must be 4096"),
+        ("cpu", other_words_onnx, "tokenizer: the ids of proof.txt differ"),
+        ("android", other_words_gguf, "tokenizer: the ids of proof.txt differ"),
+    ],
+)
+def test_files_changed_after_writing_are_caught(
+    tiny: Tiny,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    change: Callable[[Path], None],
+    said: str,
 ) -> None:
     real = convert_module._open_writer
 
-    def wired_wrong(planned: Any, variant: Any, decoder: Decoder, directory: Path) -> Any:
-        return real(planned, variant, corrupt(decoder), directory)
+    class Changed(CorruptWriter):
+        artifact: Path
 
-    monkeypatch.setattr(convert_module, "_open_writer", wired_wrong)
-    with pytest.raises(ProofError):
+        def close(self) -> None:
+            self.writer.close()
+            change(self.artifact)
+
+    def then_changed(planned: Any, variant: Any, decoder: Decoder, directory: Path) -> Any:
+        writer = Changed(real(planned, variant, decoder, directory), lambda weight, start, rows: rows)
+        writer.artifact = directory / variant.relative_path
+        return writer
+
+    monkeypatch.setattr(convert_module, "_open_writer", then_changed)
+    with pytest.raises(ProofError, match=said):
         run(tiny("phi4-mini"), tmp_path / "b", target)
     assert not (tmp_path / "b").exists()
 
@@ -127,8 +302,6 @@ def test_a_norm_dropped_from_the_graph_is_caught_by_running_it(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stored weights are all right here: only the runtime's logits can tell."""
-    import onnx
-
     real = convert_module._open_writer
 
     class Rewired(CorruptWriter):
