@@ -84,14 +84,6 @@ class OnnxReader:
         return rows
 
 
-def stored_rows(
-    directory: Path, decoder: Decoder, recipe: Storages, weight: Weight, start: int, stop: int
-) -> Encoded:
-    """Rows [start, stop) of one weight of a variant; to read many, keep an OnnxReader."""
-    with OnnxReader(directory, decoder, recipe) as reader:
-        return reader.stored_rows(weight, start, stop)
-
-
 def _graph(path: Path) -> onnx.GraphProto:
     try:
         return onnx.load(path, load_external_data=False).graph

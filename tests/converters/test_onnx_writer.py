@@ -19,7 +19,7 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.errors import BundleError
 from converters.models import describe
-from converters.onnx.reader import OnnxReader, stored_rows
+from converters.onnx.reader import OnnxReader
 from quant.blocks import Blocks
 from quant.recipe import Recipe, Rule
 from tests.converters.onnx_support import F32, convert, uniform
@@ -81,19 +81,16 @@ def test_what_is_read_back_is_what_was_written(tiny: Callable[..., Path], tmp_pa
         for weight in decoder.weights():
             start, stop = weight.rows // 3, weight.rows - 1
             expected = MIXED.encode(weight, opened.weight_rows(weight, start, stop))
-            for found in (
-                reader.stored_rows(weight, start, stop),
-                stored_rows(tmp_path, decoder, MIXED, weight, start, stop),
-            ):
-                assert type(found) is type(expected)
-                if isinstance(found, Blocks) and isinstance(expected, Blocks):
-                    assert found.format == expected.format
-                    np.testing.assert_array_equal(found.codes, expected.codes)
-                    np.testing.assert_array_equal(found.scales, expected.scales)
-                    np.testing.assert_array_equal(found.zeros, expected.zeros)
-                else:
-                    assert found.dtype == expected.dtype
-                    np.testing.assert_array_equal(found, expected)
+            found = reader.stored_rows(weight, start, stop)
+            assert type(found) is type(expected)
+            if isinstance(found, Blocks) and isinstance(expected, Blocks):
+                assert found.format == expected.format
+                np.testing.assert_array_equal(found.codes, expected.codes)
+                np.testing.assert_array_equal(found.scales, expected.scales)
+                np.testing.assert_array_equal(found.zeros, expected.zeros)
+            else:
+                assert found.dtype == expected.dtype
+                np.testing.assert_array_equal(found, expected)
 
 
 def test_a_missing_row_is_an_error_and_leaves_no_graph(tiny: Callable[..., Path], tmp_path: Path) -> None:
