@@ -1,9 +1,8 @@
 """The independent float32 evaluator of a Decoder: what every artifact is proven against.
 
-Plain numpy, layer by layer. A weight is read in row chunks of at most CHUNK_BYTES of float32 and forgotten,
-and attention is taken over blocks of queries: peak memory depends on the width of the model and the number
-of positions, never on its depth. It shares no table or graph code with any writer, so that an error there
-cannot hide here.
+Layer by layer. `logits` (one sequence) reads a weight in row chunks of at most CHUNK_BYTES of float32 and forgets
+them; `hidden_states` (many windows) holds one layer's weights in float32. Peak memory depends on the width of the
+model and the number of positions, never on its depth.
 """
 
 from __future__ import annotations
@@ -14,13 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Attention, Decoder, Layer, Rope, Weight
+from converters.decoder import Decoder, Layer, Weight
+from converters.errors import CheckpointError
+from converters.forward import Floats, rms_norm, rope_table, run_layer
+
+__all__ = ["Resident", "Streamed", "Transform", "check_finite", "head_logits", "hidden_states", "logits"]
 
 CHUNK_BYTES = 1 << 24
-"""Most float32 bytes of a weight, or of attention scores, at once."""
+"""Most float32 bytes of a weight at once."""
 
-Floats = NDArray[np.float32]
 Transform = Callable[[Weight, NDArray[np.generic]], Floats]
+"""Raw rows of a weight, as stored, to the float32 rows to compute with."""
 
 
 def logits(
@@ -32,38 +35,96 @@ def logits(
 ) -> Floats:
     """Teacher-forced logits after each of `ids`, float32 [len(ids), vocab_size].
 
-    `transform` maps raw rows of a weight, as stored, to the float32 rows to compute with; give it a codec's
-    round trip to learn what an artifact *should* say. LongRoPE takes the factors of the length len(ids).
+    `transform` maps raw rows of a weight to the float32 rows to compute with (default: plain widening); give it a
+    codec's round trip to learn what an artifact *should* say. LongRoPE takes the factors of the length len(ids).
     Raises ValueError for an empty or out-of-range `ids`.
     """
-    tokens = np.asarray(ids, np.int64)
-    if tokens.size == 0 or tokens.min() < 0 or tokens.max() >= decoder.vocab_size:
-        raise ValueError(f"ids must be 1 or more tokens in 0..{decoder.vocab_size - 1}")
-    weights = _Weights(checkpoint, transform or _widen)
+    tokens = _check(decoder, np.asarray(ids, np.int64))
+    weights = Streamed(checkpoint, transform)
     hidden = weights.gather(decoder.embedding, tokens)
     cos, sin = rope_table(decoder.rope, tokens.size)
     for layer in decoder.layers:
-        normed = _rms_norm(hidden, weights.vector(layer.input_norm), decoder.norm_eps)
-        hidden += _attend(weights, layer, decoder.attention, normed, cos, sin)
-        normed = _rms_norm(hidden, weights.vector(layer.post_attention_norm), decoder.norm_eps)
-        hidden += _swiglu(weights, layer, normed)
-    hidden = _rms_norm(hidden, weights.vector(decoder.final_norm), decoder.norm_eps)
+        run_layer(weights, layer, decoder, hidden, cos, sin)
+    hidden = rms_norm(hidden, weights.vector(decoder.final_norm), decoder.norm_eps)
     return weights.project(decoder.lm_head, hidden)
+
+
+def hidden_states(
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    windows: NDArray[np.int64],
+    *,
+    transform: Transform | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Floats:
+    """What lm_head takes, after the final norm, for many sequences: float32 [n, length, hidden].
+
+    windows: token ids [n, length], each row a sequence of its own from position 0. Every weight is read once, and
+    one layer of them is in memory. `advance` is told 1 after every layer. Raises ValueError as `logits` does, and
+    CheckpointError naming the layer after which a value is not finite.
+    """
+    _check(decoder, windows)
+    streamed = Streamed(checkpoint, transform)
+    hidden = streamed.gather(decoder.embedding, windows.reshape(-1)).reshape(*windows.shape, -1)
+    cos, sin = rope_table(decoder.rope, windows.shape[1])
+    for index, layer in enumerate(decoder.layers):
+        weights = Resident(streamed, layer)
+        for sequence in hidden:
+            run_layer(weights, layer, decoder, sequence, cos, sin)
+        check_finite(hidden, f"after layer {index}")
+        if advance:
+            advance(1)
+    gain = streamed.vector(decoder.final_norm)
+    for sequence in hidden:
+        sequence[:] = rms_norm(sequence, gain, decoder.norm_eps)
+    return hidden
+
+
+def head_logits(
+    checkpoint: Checkpoint, decoder: Decoder, hidden: Floats, *, transform: Transform | None = None
+) -> Floats:
+    """lm_head over what `hidden_states` gives: [m, hidden] to float32 [m, vocab_size]."""
+    return Streamed(checkpoint, transform).project(decoder.lm_head, hidden)
+
+
+def check_finite(activations: Floats, where: str) -> None:
+    """CheckpointError naming `where` when a value is nan or infinite."""
+    # One pass without a mask: a sum of squares is finite only if every term is (2**64 is far above any activation).
+    if not np.isfinite(np.vdot(activations, activations)) and not np.isfinite(activations).all():
+        raise CheckpointError(
+            f"activations are not finite {where}",
+            hint="the checkpoint is damaged, or its values overflow float32: fetch or export it again",
+        )
+
+
+def _check(decoder: Decoder, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+    if tokens.size == 0 or tokens.min() < 0 or tokens.max() >= decoder.vocab_size:
+        raise ValueError(f"ids must be 1 or more tokens in 0..{decoder.vocab_size - 1}")
+    return tokens
 
 
 def _widen(_: Weight, rows: NDArray[np.generic]) -> Floats:
     return rows.astype(np.float32)
 
 
-class _Weights:
-    """Streams the weights of a checkpoint through `transform`."""
+class Streamed:
+    """`converters.forward.Weights` that reads a checkpoint's rows through `transform`, a chunk at a time."""
 
-    def __init__(self, checkpoint: Checkpoint, transform: Transform) -> None:
+    def __init__(self, checkpoint: Checkpoint, transform: Transform | None = None) -> None:
         self._checkpoint = checkpoint
-        self._transform = transform
+        self._transform = transform or _widen
 
     def vector(self, weight: Weight) -> Floats:
-        return self._transform(weight, self._checkpoint.weight_rows(weight, 0, weight.rows))
+        return self.whole(weight)
+
+    def whole(self, weight: Weight) -> Floats:
+        """All of `weight`, float32 of its shape."""
+        if not weight.is_matrix:
+            return self._transform(weight, self._checkpoint.weight_rows(weight, 0, weight.rows))
+        rows = np.empty(weight.shape, np.float32)
+        for start, chunk in self.chunks(weight):
+            rows[start : start + len(chunk)] = chunk
+        return rows
 
     def chunks(self, weight: Weight) -> Iterator[tuple[int, Floats]]:
         """(first row, rows [n, columns]), all of the weight in order."""
@@ -81,91 +142,29 @@ class _Weights:
         return found[where]
 
     def project(self, weight: Weight, inputs: Floats) -> Floats:
-        """inputs [n, columns] times the transposed weight: [n, rows]."""
         outputs = np.empty((inputs.shape[0], weight.rows), np.float32)
         for start, rows in self.chunks(weight):
             np.matmul(inputs, rows.T, out=outputs[:, start : start + rows.shape[0]])
         return outputs
 
 
-def rope_table(rope: Rope, length: int) -> tuple[Floats, Floats]:
-    """cos and sin for positions 0..length-1 of a sequence of `length`, each float32 [length, dim / 2].
+class Resident:
+    """`converters.forward.Weights` of one layer, held in float32; `replace` puts quantized values in."""
 
-    Angles are taken in float64: rounded to float32 they are off by up to 2**-24 of themselves, 2.4e-4 at
-    position 4100, which is what runtimes differ by there.
-    """
-    exponents = np.arange(0, rope.dim, 2, dtype=np.float64) / rope.dim
-    frequencies = rope.theta**-exponents
-    factors = rope.long_factors if length > rope.original_context else rope.short_factors
-    if factors is not None:
-        frequencies /= np.asarray(factors, np.float64)
-    angles = np.outer(np.arange(length, dtype=np.float64), frequencies)
-    scale = rope.attention_factor
-    return (np.cos(angles) * scale).astype(np.float32), (np.sin(angles) * scale).astype(np.float32)
+    def __init__(self, source: Streamed, layer: Layer) -> None:
+        self._values = {weight.name: source.whole(weight) for weight in layer.weights()}
 
+    def vector(self, weight: Weight) -> Floats:
+        return self._values[weight.name]
 
-def _rotate(heads: Floats, cos: Floats, sin: Floats) -> None:
-    """Rotate the first 2 * cos.shape[1] channels of heads [n, heads, head_dim] in place, half-split order."""
-    half = cos.shape[1]
-    first = heads[..., :half].copy()
-    second = heads[..., half : 2 * half].copy()
-    cos, sin = cos[:, None], sin[:, None]
-    heads[..., :half] = first * cos - second * sin
-    heads[..., half : 2 * half] = second * cos + first * sin
+    def matrix(self, weight: Weight) -> Floats:
+        """float32 [rows, columns]."""
+        return self._values[weight.name]
 
+    def replace(self, weight: Weight, values: Floats) -> None:
+        """Compute with `values`, of the weight's shape, from now on."""
+        self._values[weight.name] = values
 
-def _rms_norm(inputs: Floats, gain: Floats, eps: float) -> Floats:
-    """arXiv 1910.07467, with the mean square taken in float64."""
-    square = np.mean(np.square(inputs, dtype=np.float64), axis=-1, keepdims=True)
-    outputs: Floats = (inputs / np.sqrt(square + eps)).astype(np.float32)
-    outputs *= gain
-    return outputs
-
-
-def _attend(
-    weights: _Weights, layer: Layer, attention: Attention, inputs: Floats, cos: Floats, sin: Floats
-) -> Floats:
-    length, size = inputs.shape[0], attention.head_dim
-    queries = weights.project(layer.q, inputs).reshape(length, attention.heads, size)
-    keys = weights.project(layer.k, inputs).reshape(length, attention.kv_heads, size)
-    values = weights.project(layer.v, inputs).reshape(length, attention.kv_heads, size)
-    _rotate(queries, cos, sin)
-    _rotate(keys, cos, sin)
-    mixed = np.empty_like(queries)
-    group = attention.heads // attention.kv_heads
-    step = max(1, CHUNK_BYTES // (4 * length))
-    for start in range(0, length, step):
-        stop = min(start + step, length)
-        # The first key that some query of this block may see.
-        low = 0 if attention.window is None else max(0, start - attention.window + 1)
-        masked = _masked(start, stop, low, attention.window)
-        for head in range(attention.heads):
-            scores = queries[start:stop, head] @ keys[low:stop, head // group].T
-            scores *= np.float32(attention.scale)
-            scores[masked] = -np.inf
-            mixed[start:stop, head] = _softmax(scores) @ values[low:stop, head // group]
-    return weights.project(layer.o, mixed.reshape(length, -1))
-
-
-def _masked(start: int, stop: int, low: int, window: int | None) -> NDArray[np.bool_]:
-    """Which of the keys low..stop-1 the queries start..stop-1 must not see, [queries, keys]."""
-    queries, keys = np.arange(start, stop)[:, None], np.arange(low, stop)
-    later = keys > queries
-    return later if window is None else later | (keys <= queries - window)
-
-
-def _softmax(scores: Floats) -> Floats:
-    """Over the last axis, in place."""
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores
-
-
-def _swiglu(weights: _Weights, layer: Layer, inputs: Floats) -> Floats:
-    """down(silu(gate x) * up x), arXiv 2002.05202."""
-    gate = weights.project(layer.gate, inputs)
-    # Below -80 exp(-x) would overflow float32; silu is 0 there in float32 anyway.
-    gate /= 1 + np.exp(-np.maximum(gate, -80))
-    gate *= weights.project(layer.up, inputs)
-    return weights.project(layer.down, gate)
+    def project(self, weight: Weight, inputs: Floats) -> Floats:
+        outputs: Floats = inputs @ self._values[weight.name].T
+        return outputs

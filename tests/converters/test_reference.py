@@ -26,6 +26,7 @@ from benchmarks.random_checkpoint import SHAPES, write_checkpoint
 from converters import reference
 from converters.checkpoint import Checkpoint
 from converters.decoder import Weight
+from converters.errors import CheckpointError
 from converters.models import describe
 from tests.checkpoints import altered
 
@@ -200,3 +201,35 @@ def test_transform_sees_every_row_once_and_decides_what_is_computed(tiny: Tiny) 
 def test_ids_outside_the_vocabulary_are_refused(tiny: Tiny, ids: list[int]) -> None:
     with pytest.raises(ValueError, match="ids must be"):
         ours(tiny("phi4"), ids)
+
+
+@pytest.mark.parametrize("name", ["phi4", "phi4-mini", "phi3-mini-4k"])
+def test_many_windows_say_what_each_says_alone(tiny: Tiny, name: str) -> None:
+    windows = np.random.default_rng(0).integers(0, 640, (3, 24))
+    with Checkpoint.open(tiny(name)) as checkpoint:
+        decoder = describe(checkpoint)
+        read = dict(checkpoint.rows_read)
+        hidden = reference.hidden_states(checkpoint, decoder, windows)
+        # One read of every row of a layer, whatever the number of windows.
+        for weight in decoder.layers[0].weights():
+            for part in weight.parts:
+                tensor = checkpoint.tensors[part.tensor]
+                assert checkpoint.rows_read[part.tensor] - read.get(part.tensor, 0) == tensor.shape[0]
+        together = reference.head_logits(checkpoint, decoder, hidden.reshape(72, -1)).reshape(3, 24, -1)
+        for ids, found in zip(windows, together, strict=True):
+            # The same sums in blocks of other sizes.
+            np.testing.assert_allclose(
+                found, reference.logits(checkpoint, decoder, ids.tolist()), rtol=0, atol=1e-5
+            )
+
+
+def test_activations_that_are_no_numbers_name_the_layer(tiny: Tiny) -> None:
+    with Checkpoint.open(tiny("phi4")) as checkpoint:
+        decoder = describe(checkpoint)
+        broken = decoder.layers[1].down.name
+
+        def transform(weight: Weight, rows: NDArray[np.generic]) -> NDArray[np.float32]:
+            return rows.astype(np.float32) * (np.nan if weight.name == broken else 1)
+
+        with pytest.raises(CheckpointError, match="not finite after layer 1"):
+            reference.hidden_states(checkpoint, decoder, np.zeros((1, 4), np.int64), transform=transform)
