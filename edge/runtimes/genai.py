@@ -18,20 +18,23 @@ from numpy.typing import NDArray
 from converters.errors import MachineError, UnsupportedError
 from edge.runtimes.longrope import switch_length
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
+from edge.runtimes.settings import EngineSettings
 from edge.runtimes.tokenizer import FolderTokenizer, read_json, token_ids
 
 _LOGITS_BYTES = 128 << 20
 """genai keeps float32 logits of every position of one append: prompts go in chunks of about this much."""
 _MAX_CHUNK = 512
+_SETTINGS = ("threads", "batch", "spinning")
 
 
 def accepts(path: Path) -> bool:
     return (path / "genai_config.json").is_file()
 
 
-def load(path: Path, *, context_length: int | None, threads: int | None, exact: bool) -> GenaiRuntime:
+def load(path: Path, *, context_length: int | None, settings: EngineSettings, exact: bool) -> GenaiRuntime:
     """`exact` changes nothing: the KV cache has the type that the graph says (float32 on the CPU)."""
     del exact
+    settings.only("onnxruntime-genai", _SETTINGS)
     config = read_json(path / "genai_config.json")
     try:
         model = config["model"]
@@ -49,7 +52,17 @@ def load(path: Path, *, context_length: int | None, threads: int | None, exact: 
             hint=f"--context {limit}",
         )
     stop_ids = token_ids(model.get("eos_token_id"))
-    return GenaiRuntime(path, context_length or own, vocab_size, switch_length(file), stop_ids, threads)
+    return GenaiRuntime(path, context_length or own, vocab_size, switch_length(file), stop_ids, settings)
+
+
+def _session_options(settings: EngineSettings) -> dict[str, Any]:
+    """As genai_config.json writes them: what it does not know itself goes to onnxruntime as text."""
+    options: dict[str, Any] = {}
+    if settings.threads is not None:
+        options["intra_op_num_threads"] = settings.threads
+    if settings.spinning is not None:
+        options["session.intra_op.allow_spinning"] = str(int(settings.spinning))
+    return options
 
 
 class GenaiRuntime:
@@ -62,7 +75,7 @@ class GenaiRuntime:
         vocab_size: int,
         switch: int | None,
         stop_ids: set[int],
-        threads: int | None,
+        settings: EngineSettings,
     ) -> None:
         import onnxruntime_genai as og
 
@@ -72,13 +85,12 @@ class GenaiRuntime:
         self._stop_ids = frozenset(stop_ids)
         self._tokenizer = FolderTokenizer(path)
         self._switch = switch
-        self._chunk = max(16, min(_MAX_CHUNK, _LOGITS_BYTES // (4 * vocab_size)))
+        self._chunk = max(16, min(settings.batch or _MAX_CHUNK, _LOGITS_BYTES // (4 * vocab_size)))
         self._ids: list[int] = []
         self._long = False
         try:
             config = og.Config(str(path))
-            if threads is not None:
-                options = {"intra_op_num_threads": threads}
+            if options := _session_options(settings):
                 config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
             self._model: Any = og.Model(config)
             parameters = og.GeneratorParams(self._model)
@@ -100,11 +112,14 @@ class GenaiRuntime:
         last: NDArray[np.float32] = np.asarray(self._generator.get_logits(), dtype=np.float32).reshape(-1)
         return last
 
-    def teacher_forced(self, ids: Sequence[int]) -> NDArray[np.float32]:
+    def teacher_forced(self, ids: Sequence[int], *, first: int = 0) -> NDArray[np.float32]:
         self.rewind(0)
-        logits = np.empty((len(ids), self.vocab_size), np.float32)
+        logits = np.empty((len(ids) - first, self.vocab_size), np.float32)
         for start, stop in self._run(ids):
-            logits[start:stop] = self._generator.get_output("logits")[0]
+            begin = max(start, first)
+            if begin < stop:
+                chunk = self._generator.get_output("logits")[0]
+                logits[begin - first : stop - first] = chunk[begin - start :]
         return logits
 
     def _run(self, new: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -64,20 +64,25 @@ def teacher_forced(
     return Measured(logits, answer["runtime"], answer["text_ids"], frozenset(answer["stop_ids"]))
 
 
-def _answer(artifact: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    if done.returncode == -signal.SIGKILL:
-        raise MachineError(
+def ended(artifact: Path, code: int, stderr: str) -> EdgeError:
+    """What to tell of an engine whose process is gone: its exit code, negative for a signal, and its last words."""
+    if code == -signal.SIGKILL:
+        return MachineError(
             f"the engine that runs {artifact.name} was killed, most likely for want of memory",
             hint="close other programs and run it again, or choose a smaller --context",
         )
+    said = stderr.strip().splitlines() or ["no message"]
+    told = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+    return UnsupportedError(
+        f"the engine that runs {artifact.name} ended with code {code}: {(told or said)[-1]}",
+        hint="run `edge doctor`; if it is content, this is a bug worth reporting",
+    )
+
+
+def _answer(artifact: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     lines = done.stdout.splitlines()
     if done.returncode != 0 or not lines:
-        said = done.stderr.strip().splitlines() or ["no message"]
-        told = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-        raise UnsupportedError(
-            f"the engine that runs {artifact.name} ended with code {done.returncode}: {(told or said)[-1]}",
-            hint="run `edge doctor`; if it is content, this is a bug worth reporting",
-        )
+        raise ended(artifact, done.returncode, done.stderr)
     answer: dict[str, Any] = json.loads(lines[-1])
     if "machine" in answer:
         raise MachineError(
@@ -90,7 +95,7 @@ def _answer(artifact: Path, done: subprocess.CompletedProcess[str]) -> dict[str,
 
 
 def _main(artifact: str, context_length: str, made: str, parent: str) -> None:
-    _die_with(int(parent))
+    die_with(int(parent))
     try:
         answer = _measure(Path(artifact), int(context_length), int(made), json.load(sys.stdin))
     except EdgeError as error:
@@ -118,7 +123,7 @@ def _measure(artifact: Path, context_length: int, made: int, asked: dict[str, An
         runtime.close()
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Where the system can do it (Linux): no engine outlives a converter that was killed."""
     if sys.platform != "linux":
         return

@@ -11,6 +11,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,11 @@ from edge import machine
 from edge.engines import INSTALL_LLAMA_CPP
 from edge.runtimes.gguf_vocabulary import GgufVocabulary
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
+from edge.runtimes.settings import KV_TYPES, EngineSettings
 
 _BATCH = 512
 _PAD = 256
-_F32 = 0
-"""GGML_TYPE_F32."""
+_SETTINGS = ("threads", "prefill_threads", "batch", "kv_type", "flash_attention", "repack")
 
 
 def accepts(path: Path) -> bool:
@@ -36,14 +37,15 @@ def accepts(path: Path) -> bool:
         return file.read(4) == b"GGUF"
 
 
-def load(path: Path, *, context_length: int | None, threads: int | None, exact: bool) -> LlamaCppRuntime:
+def load(path: Path, *, context_length: int | None, settings: EngineSettings, exact: bool) -> LlamaCppRuntime:
+    settings.only("llama.cpp", _SETTINGS)
     try:
         import llama_cpp
     except ImportError:
         raise UnsupportedError(
             f"{path.name}: running a GGUF needs llama-cpp-python", hint=INSTALL_LLAMA_CPP
         ) from None
-    return LlamaCppRuntime(llama_cpp, path, context_length, threads, exact)
+    return LlamaCppRuntime(llama_cpp, path, context_length, settings, exact)
 
 
 _callbacks: list[Any] = []
@@ -79,16 +81,17 @@ class LlamaCppRuntime:
     """See `Runtime`."""
 
     def __init__(
-        self, library: Any, path: Path, context_length: int | None, threads: int | None, exact: bool
+        self, library: Any, path: Path, context_length: int | None, settings: EngineSettings, exact: bool
     ) -> None:
         self._c = library
         self.name = f"llama.cpp (llama-cpp-python {library.__version__})"
         _quiet(library)
         self._context: Any = None
         self._batch: Any = None
-        self._model: Any = library.llama_model_load_from_file(
-            str(path).encode(), library.llama_model_default_params()
-        )
+        params = library.llama_model_default_params()
+        if settings.repack is not None:
+            params.use_extra_bufts = settings.repack
+        self._model: Any = library.llama_model_load_from_file(str(path).encode(), params)
         if not self._model:
             raise CheckpointError(f"{path}: {self.name} cannot load it", hint=f"edge inspect {path}")
         self._vocabulary = GgufVocabulary(library, self._model, path)
@@ -101,10 +104,13 @@ class LlamaCppRuntime:
                 hint=f"--context {trained}",
             )
         self._switch = self._switch_length(path)
-        self._threads, self._exact = threads, exact
+        if exact:
+            settings = replace(settings, kv_type="f32", flash_attention=False)
+        self._settings = settings
+        self._size = settings.batch or _BATCH
         self._ids: list[int] = []
         self._long: bool | None = None
-        self._batch = library.llama_batch_init(_BATCH, 0, 1)
+        self._batch = library.llama_batch_init(self._size, 0, 1)
 
     def _switch_length(self, path: Path) -> int | None:
         """Original context of a LongRoPE model, if this runtime's context goes beyond it."""
@@ -121,20 +127,22 @@ class LlamaCppRuntime:
         return int(value)
 
     def _open_context(self, long: bool) -> None:
-        c = self._c
+        c, settings = self._c, self._settings
         if self._context is not None:
             c.llama_free(self._context)
             self._context = None
         params = c.llama_context_default_params()
         params.n_ctx = self._switch if self._switch is not None and not long else self.context_length
-        params.n_batch = params.n_ubatch = _BATCH
+        params.n_batch = params.n_ubatch = self._size
         params.swa_full = True  # a windowed cache could not be rewound
         params.no_perf = True
-        if self._exact:
-            params.type_k = params.type_v = _F32
-            params.flash_attn_type = 0
+        if settings.kv_type is not None:
+            params.type_k = params.type_v = KV_TYPES[settings.kv_type]
+        if settings.flash_attention is not None:
+            params.flash_attn_type = int(settings.flash_attention)
         # llama.cpp's own default is four threads, on any machine
-        params.n_threads = params.n_threads_batch = self._threads or machine.cores()
+        params.n_threads = settings.threads or machine.cores()
+        params.n_threads_batch = settings.prefill_threads or params.n_threads
         self._context = c.llama_init_from_model(self._model, params)
         if not self._context:
             self._context = None
@@ -151,16 +159,18 @@ class LlamaCppRuntime:
 
     def append(self, ids: Sequence[int]) -> NDArray[np.float32]:
         count = 0
-        for start, stop in self._run(ids, every=False):
+        for start, stop in self._run(ids, self.position + len(ids) - 1):
             count = stop - start
         last: NDArray[np.float32] = self._logits(count - 1, 1)[0]
         return last
 
-    def teacher_forced(self, ids: Sequence[int]) -> NDArray[np.float32]:
+    def teacher_forced(self, ids: Sequence[int], *, first: int = 0) -> NDArray[np.float32]:
         self.rewind(0)
-        logits = np.empty((len(ids), self.vocab_size), np.float32)
-        for start, stop in self._run(ids, every=True):
-            logits[start:stop] = self._logits(0, stop - start)
+        logits = np.empty((len(ids) - first, self.vocab_size), np.float32)
+        for start, stop in self._run(ids, first):
+            begin = max(start, first)
+            if begin < stop:
+                logits[begin - first : stop - first] = self._logits(begin - start, stop - begin)
         return logits
 
     def _logits(self, first: int, count: int) -> NDArray[np.float32]:
@@ -168,8 +178,11 @@ class LlamaCppRuntime:
         logits: NDArray[np.float32] = np.ctypeslib.as_array(pointer, (count, self.vocab_size)).copy()
         return logits
 
-    def _run(self, new: Sequence[int], *, every: bool) -> Iterator[tuple[int, int]]:
-        """Decode `new` in batches; yields the [start, stop) positions of each batch after it ran."""
+    def _run(self, new: Sequence[int], wanted: int) -> Iterator[tuple[int, int]]:
+        """Decode `new` in batches; yields the [start, stop) positions of each batch after it ran.
+
+        Logits are computed from position `wanted` on.
+        """
         total = len(self._ids) + len(new)
         if not new or total > self.context_length:
             raise UnsupportedError(
@@ -184,8 +197,8 @@ class LlamaCppRuntime:
             start = 0
         self._c.llama_memory_seq_rm(self._memory, 0, start, -1)
         while start < total:
-            stop = min(total, start + _BATCH)
-            self._fill(ids, start, stop, every or stop == total, every)
+            stop = min(total, start + self._size)
+            self._fill(ids, start, stop, wanted)
             code = self._c.llama_decode(self._context, self._batch)
             if code != 0:
                 raise MachineError(f"{self.name}: llama_decode gave {code}", hint="edge doctor")
@@ -193,7 +206,7 @@ class LlamaCppRuntime:
             yield start, stop
             start = stop
 
-    def _fill(self, ids: list[int], start: int, stop: int, last: bool, every: bool) -> None:
+    def _fill(self, ids: list[int], start: int, stop: int, wanted: int) -> None:
         batch = self._batch
         batch.n_tokens = stop - start
         for i in range(stop - start):
@@ -201,7 +214,7 @@ class LlamaCppRuntime:
             batch.pos[i] = start + i
             batch.n_seq_id[i] = 1
             batch.seq_id[i][0] = 0
-            batch.logits[i] = every or (last and i == stop - start - 1)
+            batch.logits[i] = start + i >= wanted
 
     def rewind(self, position: int) -> None:
         if not 0 <= position <= len(self._ids):

@@ -51,8 +51,11 @@ class Runtime(Protocol):
         Raises UnsupportedError when position + len(ids) > context_length; the cache is then unchanged.
         """
 
-    def teacher_forced(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        """Logits at every position of `ids` from an empty cache, float32 [len(ids), vocab_size]."""
+    def teacher_forced(self, ids: Sequence[int], *, first: int = 0) -> NDArray[np.float32]:
+        """Logits at the positions of `ids` from `first` on, from an empty cache.
+
+        float32 [len(ids) - first, vocab_size].
+        """
 
     def rewind(self, position: int) -> None:
         """Forget all tokens from `position` on (0 empties the cache)."""

@@ -68,7 +68,7 @@ class Scripted:
         logits[257 + self._next if self._next < len(self.says) else 256] = 1
         return logits
 
-    def teacher_forced(self, ids: Sequence[int]) -> NDArray[np.float32]:
+    def teacher_forced(self, ids: Sequence[int], *, first: int = 0) -> NDArray[np.float32]:
         raise NotImplementedError
 
     def rewind(self, position: int) -> None:
