@@ -1,12 +1,13 @@
 """Engines: `open_runtime` picks the one that runs a path. Chat and proof know only the protocol.
 
 An engine from outside is an entry point of group `edge.runtimes` that loads to a module (or any object) with
-`accepts(path) -> bool` and `load(path, *, context_length, threads, exact) -> Runtime`.
+`accepts(path) -> bool` and `load(path, *, context_length, settings, exact) -> Runtime`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Protocol, cast
 
 from converters.errors import UnsupportedError
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect, Runtime
+from edge.runtimes.settings import EngineSettings
 
-__all__ = ["DEFAULT_CONTEXT", "Dialect", "Engine", "Runtime", "accepts", "open_runtime"]
+__all__ = ["DEFAULT_CONTEXT", "Dialect", "Engine", "EngineSettings", "Runtime", "accepts", "open_runtime"]
 
 _BUILT_IN = ("edge.runtimes.genai", "edge.runtimes.llamacpp")
 
@@ -27,7 +29,7 @@ class Engine(Protocol):
         """Whether `path` looks like an artifact of this engine. Reads at most a few bytes."""
 
     def load(
-        self, path: Path, *, context_length: int | None, threads: int | None, exact: bool
+        self, path: Path, *, context_length: int | None, settings: EngineSettings, exact: bool
     ) -> Runtime: ...
 
 
@@ -44,17 +46,25 @@ def accepts(path: Path) -> bool:
 
 
 def open_runtime(
-    path: Path, *, context_length: int | None = None, threads: int | None = None, exact: bool = False
+    path: Path,
+    *,
+    context_length: int | None = None,
+    threads: int | None = None,
+    settings: EngineSettings | None = None,
+    exact: bool = False,
 ) -> Runtime:
     """Load a variant: a folder with genai_config.json, or a .gguf file.
 
-    context_length: None takes the artifact's own, at most DEFAULT_CONTEXT. threads: None takes the engine's default.
-    exact: a float32 KV cache where the engine's default is less, for proofs.
-    Raises UnsupportedError (no engine for it, or the engine refuses the file).
+    context_length: None takes the artifact's own, at most DEFAULT_CONTEXT. threads: goes before the one of
+    `settings`. exact: a float32 KV cache without flash attention, whatever `settings` say, for proofs.
+    Raises UnsupportedError (no engine for it, or the engine refuses the file or a setting).
     """
+    settings = settings or EngineSettings()
+    if threads is not None:
+        settings = replace(settings, threads=threads)
     for engine in _engines():
         if engine.accepts(path):
-            return engine.load(path, context_length=context_length, threads=threads, exact=exact)
+            return engine.load(path, context_length=context_length, settings=settings, exact=exact)
     if not path.exists():
         raise UnsupportedError(f"{path} does not exist", hint="edge chat --help")
     raise UnsupportedError(

@@ -250,4 +250,4 @@ def test_an_outside_package_adds_an_engine(monkeypatch: pytest.MonkeyPatch) -> N
     entry = EntryPoint("toy", f"{__name__}:_Outside", "edge.runtimes")
     monkeypatch.setattr(runtimes, "entry_points", lambda group: [entry] if group == "edge.runtimes" else [])
     assert runtimes.accepts(Path("model.toy"))
-    assert str(open_runtime(Path("model.toy"))) == "model.toy ['context_length', 'exact', 'threads']"
+    assert str(open_runtime(Path("model.toy"))) == "model.toy ['context_length', 'exact', 'settings']"
