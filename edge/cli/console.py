@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from edge.progress import Progress, Silent
+from edge.units import duration as duration
+from edge.units import size as size
 
 # A log that is not watched needs a sign of life, not a bar: one line in this many seconds.
 LINE_SECONDS = 10.0
@@ -44,25 +46,6 @@ def fail(cause: str, hint: str) -> None:
 def clean(text: str) -> str:
     """Text from a file, safe for a terminal: control characters are shown as escapes, not obeyed."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def size(n: float) -> str:
-    """Bytes as a person reads them, in the powers of 1000 that disks are sold in: 1.5 GB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(n) < 999.5:
-            return f"{n:.0f} {unit}" if unit == "B" or n >= 99.95 else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    """1.5 s, 2 min 5 s, 1 h 3 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
