@@ -84,6 +84,12 @@ class OnnxReader:
         return rows
 
 
+def tensor_bytes(directory: Path) -> dict[str, int]:
+    """Bytes of every tensor in the data file, from the graph alone. BundleError when that is damaged."""
+    graph = directory / GRAPH_FILE
+    return {name: nbytes for name, (_, nbytes, _) in _external_tensors(_graph(graph), graph).items()}
+
+
 def _graph(path: Path) -> onnx.GraphProto:
     try:
         return onnx.load(path, load_external_data=False).graph
