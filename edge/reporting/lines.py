@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edge.reporting.axes import BOTTOM, TOP, Frame, Scale, decades, left_margin, nice_ticks, number
 from edge.reporting.svg import LIGHT, coordinate, document, element, label, shorten, text_width, tip
@@ -14,18 +15,32 @@ LINE_HEIGHT = 14.0
 MOST_POINT_TICKS = 9
 
 
+class Point(NamedTuple):
+    """Where a line passes, and what the measurement varied between."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
 @dataclass(frozen=True)
 class Series:
-    """A named line through the points (x[i], y[i]), in any order of x; a point that is not finite is left out."""
+    """A named line through the points (x[i], y[i]), in any order of x; a point that is not finite is left out.
+
+    low, high: what each point varies between, drawn as a thin vertical line; none where they are empty.
+    """
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
 
-    def points(self) -> list[tuple[float, float]]:
+    def points(self) -> list[Point]:
         """The finite points, by x."""
-        pairs = zip(self.x, self.y, strict=True)
-        return sorted((float(a), float(b)) for a, b in pairs if math.isfinite(a) and math.isfinite(b))
+        found = zip(self.x, self.y, self.low or self.y, self.high or self.y, strict=True)
+        return sorted(Point(*map(float, each)) for each in found if all(map(math.isfinite, each)))
 
 
 def line_chart(
@@ -47,7 +62,7 @@ def line_chart(
     every = [p for line in points for p in line]
     if not every:
         raise ValueError(f"{title}: no finite point to draw")
-    xs, ys = sorted({p[0] for p in every}), [p[1] for p in every]
+    xs, ys = sorted({p.x for p in every}), [y for p in every for y in (p.low, p.high)]
     if log_x and xs[0] <= 0:
         raise ValueError(f"{title}: x = {xs[0]:g} has no logarithm")
     y_ticks = nice_ticks(min(0.0, *ys) if from_zero else min(ys), max(ys))
@@ -63,20 +78,25 @@ def line_chart(
     y = Scale(y_ticks[0], y_ticks[-1], frame.bottom, frame.top)
     body = frame.draw(x, y, x_ticks, y_ticks, x_label, y_label)
     for i, (one, line) in enumerate(zip(series, points, strict=True)):
-        body += _line(i % len(LIGHT), one.name, [(x(a), y(b), a, b) for a, b in line])
+        body += _line(i % len(LIGHT), one.name, line, x, y)
     if len(series) > 1:
-        ends = [y(line[-1][1]) if line else frame.bottom for line in points]
+        ends = [y(line[-1].y) if line else frame.bottom for line in points]
         for i, at in enumerate(_apart(ends, frame.top, frame.bottom)):
             body.append(label(frame.right + 8, at + 4, names[i], f"f{i % len(LIGHT)}"))
     return document(width, height, title, _describe(series, points, x_label, y_label), *body)
 
 
-def _line(colour: int, name: str, points: Sequence[tuple[float, float, float, float]]) -> Iterable[str]:
+def _line(colour: int, name: str, points: Sequence[Point], x: Scale, y: Scale) -> Iterable[str]:
     if len(points) > 1:
-        path = "L".join(f"{coordinate(px)} {coordinate(py)}" for px, py, _, _ in points)
+        path = "L".join(f"{coordinate(x(p.x))} {coordinate(y(p.y))}" for p in points)
         yield element("path", class_=f"line s{colour}", d="M" + path)
-    for px, py, a, b in points:
-        words = tip(f"{name}: {number(b)} at {number(a)}")
+    for p in points:
+        px, py = x(p.x), y(p.y)
+        between = f", {number(p.low)} to {number(p.high)}" if p.low < p.high else ""
+        words = tip(f"{name}: {number(p.y)} at {number(p.x)}{between}")
+        if between:
+            span = f"M{coordinate(px)} {coordinate(y(p.low))}V{coordinate(y(p.high))}"
+            yield element("path", class_=f"s{colour}", d=span)
         # Shape tells the series apart where colour cannot.
         if colour % 3 == 0:
             yield element("circle", words, class_=f"f{colour}", cx=px, cy=py, r=3.5)
@@ -102,11 +122,9 @@ def _apart(wanted: Sequence[float], top: float, bottom: float) -> list[float]:
     return placed
 
 
-def _describe(
-    series: Sequence[Series], points: Sequence[Sequence[tuple[float, float]]], x_label: str, y_label: str
-) -> str:
+def _describe(series: Sequence[Series], points: Sequence[Sequence[Point]], x_label: str, y_label: str) -> str:
     lines = [
-        f"{s.name}: {number(p[0][1])} at {number(p[0][0])} to {number(p[-1][1])} at {number(p[-1][0])}"
+        f"{s.name}: {number(p[0].y)} at {number(p[0].x)} to {number(p[-1].y)} at {number(p[-1].x)}"
         for s, p in zip(series, points, strict=True)
         if p
     ]
