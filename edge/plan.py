@@ -14,6 +14,7 @@ from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe
 from edge import streaming
 from edge.bundle import is_bundle
+from edge.fit import Memory, device_memory
 from edge.machine import cores
 from edge.manifest import check_side_files
 from edge.progress import Progress
@@ -23,7 +24,6 @@ from edge.targets import Target, get_target
 from quant.recipe import Precision, Recipe
 
 ROOMS = {"onnx": onnx, "gguf": gguf}
-KV_BYTES = {"onnx": 4, "gguf": 2}  # float32 cache in the CPU graph, float16 by llama.cpp's default
 # Interpreter, numpy, onnx and gguf; each thread holds a chunk's raw rows, scratch, codes and packed bytes. Rounded up
 # from what `make test-slow` prints (115 MiB with two threads).
 BASE_MEMORY = 90 << 20
@@ -62,7 +62,11 @@ class PlannedVariant:
     context_length: int
     context_reason: str | None
     disk_bytes: int
-    device_bytes: int
+    memory: Memory
+
+    @property
+    def device_bytes(self) -> int:
+        return self.memory.total
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -75,6 +79,7 @@ class PlannedVariant:
             "context_reason": self.context_reason,
             "disk_bytes": self.disk_bytes,
             "device_memory_bytes": self.device_bytes,
+            "device_memory": self.memory.to_data(),
         }
 
 
@@ -170,8 +175,6 @@ def _variants(
         asked = max(request.context or target.context_length for target in members)
         reason = room.context_limit(decoder)[1] or "the checkpoint's own limit"
         disk = room.planned_bytes(decoder, recipe, context_length=context)
-        attention = decoder.attention
-        kv = 2 * attention.kv_heads * attention.head_dim * len(decoder.layers) * context
         file = f"{label}{suffix}" if format_name == "onnx" else f"{name}-{precision}{suffix}.gguf"
         variants.append(
             PlannedVariant(
@@ -184,7 +187,7 @@ def _variants(
                 context_length=context,
                 context_reason=reason if context < asked else None,
                 disk_bytes=disk,
-                device_bytes=disk + kv * KV_BYTES[format_name],
+                memory=device_memory(format_name, decoder, recipe, context),
             )
         )
     return variants

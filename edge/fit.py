@@ -1,0 +1,45 @@
+"""What a model takes of a device's memory, from its description and recipe alone: no weight is read."""
+
+from __future__ import annotations
+
+from converters.decoder import Decoder
+from converters.writer import Storages
+from edge.fitting import genai, llamacpp
+from edge.fitting.llamacpp import Cpu
+from edge.fitting.memory import Memory
+
+__all__ = ["Cpu", "Memory", "device_memory", "largest_context"]
+
+
+def device_memory(
+    format_name: str,
+    decoder: Decoder,
+    recipe: Storages,
+    context_length: int,
+    *,
+    filled: int | None = None,
+    cpu: Cpu = "x86-64",
+) -> Memory:
+    """Peak memory of the engine of `format_name` ("onnx" or "gguf") with a cache for `context_length` tokens.
+
+    filled: how many of them are really used (default: all). cpu: what kind of processor runs it; the default is
+    what the formulas were measured on.
+    """
+    filled = min(filled or context_length, context_length)
+    if format_name == "onnx":
+        return genai.memory(decoder, recipe, context_length, filled=filled)
+    return llamacpp.memory(decoder, recipe, context_length, filled=filled, cpu=cpu)
+
+
+def largest_context(
+    format_name: str, decoder: Decoder, recipe: Storages, limit: int, usable: int, *, cpu: Cpu = "x86-64"
+) -> int:
+    """The longest context up to `limit` whose peak memory is within `usable` bytes; 0 when none is."""
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        if device_memory(format_name, decoder, recipe, middle, cpu=cpu).total <= usable:
+            low = middle
+        else:
+            high = middle - 1
+    return low

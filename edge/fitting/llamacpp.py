@@ -1,0 +1,75 @@
+"""What llama.cpp takes to run a GGUF on a CPU, as edge.runtimes.llamacpp sets it up.
+
+    weights    the whole file, mapped, + a copy of every tensor that the CPU's kernels want interleaved
+    kv_cache   2 * layers * kv_heads * head_dim values a position, positions rounded up to 256
+    workspace  batch * 4 * (3 * intermediate + 3.7 * hidden) + 3.4 * batch * positions + 1.6 MiB
+    runtime    42 MiB + 430 bytes a token of the vocabulary
+
+The copies are of the types and row counts that ggml_repack_get_optimal_repack_type takes
+(ggml/src/ggml-cpu/repack.cpp). A batch has gate and up at once, their product and the rows around them in
+float32; the mask of flash attention grows with the positions. The figures are fitted to what
+`python -m benchmarks.fit` measures on x86-64.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from converters import gguf
+from converters.decoder import Decoder
+from converters.gguf.layout import tensors
+from converters.gguf.limits import CONTEXT_STEP
+from converters.writer import Storages
+from edge.fitting.memory import Memory
+
+Cpu = Literal["x86-64", "arm64"]
+BATCH = 512
+_REPACKED: dict[Cpu, tuple[tuple[str, ...], int]] = {
+    "x86-64": (("int4",), 8),
+    "arm64": (("int4", "int8"), 4),
+}
+"""Storages that are interleaved, where the rows are a multiple of the number. arm64: read in the source, with
+dotprod, which every phone of the table has."""
+_KV_VALUE_BYTES = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
+_RUNTIME = 42 << 20
+_TOKEN = 430
+_BASE = 1_700_000
+_HIDDEN = 3.7
+_MASK = 3.4
+
+
+def memory(
+    decoder: Decoder,
+    recipe: Storages,
+    context_length: int,
+    *,
+    filled: int,
+    cpu: Cpu,
+    batch: int = BATCH,
+    kv_type: str = "f16",
+) -> Memory:
+    """`filled`: positions that are really used, of the `context_length` that the cache is made for."""
+    file = gguf.planned_bytes(decoder, recipe)
+    positions = -(-context_length // CONTEXT_STEP) * CONTEXT_STEP
+    attention = decoder.attention
+    values = 2 * len(decoder.layers) * attention.kv_heads * attention.head_dim * positions
+    chunk = min(batch, filled)
+    activations = chunk * 4 * (3 * decoder.intermediate_size + _HIDDEN * decoder.hidden_size)
+    return Memory(
+        weights=file + _repacked(decoder, recipe, cpu),
+        kv_cache=round(values * _KV_VALUE_BYTES[kv_type]),
+        workspace=round(activations + _MASK * chunk * filled) + _BASE,
+        runtime=_RUNTIME + _TOKEN * decoder.vocab_size,
+        file_backed=file,
+    )
+
+
+def _repacked(decoder: Decoder, recipe: Storages, cpu: Cpu) -> int:
+    """Bytes of interleaved copies. An embedding is looked up as it lies; as a tied output it is copied too."""
+    storages, multiple = _REPACKED[cpu]
+    multiplied = [
+        tensor
+        for tensor in tensors(decoder, recipe.storage)
+        if len(tensor.shape) == 2 and (decoder.tied or tensor.name != "token_embd.weight")
+    ]
+    return sum(t.nbytes for t in multiplied if t.storage in storages and t.shape[0] % multiple == 0)
