@@ -34,6 +34,13 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS (getrusage(2))
 
 
+def peak_memory_source() -> str:
+    """What `peak_memory` reads here; ru_maxrss of a child process counts its parent's size at the fork too."""
+    if sys.platform == "win32":
+        return "peak_wset"
+    return "VmHWM" if Path("/proc/self/status").is_file() else "ru_maxrss"
+
+
 def cores() -> int:
     """Cores that this process may run on: its affinity mask, not the machine's count."""
     if hasattr(os, "sched_getaffinity"):

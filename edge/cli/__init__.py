@@ -32,7 +32,9 @@ from edge.cli import console
 COMMANDS = {
     "convert": "Convert a checkpoint for one or more targets, with a proof.",
     "chat": "Chat with a bundle, a GGUF file or an ONNX folder.",
+    "eval": "Measure artifacts: perplexity, KL divergence, answers to tasks.",
     "verify": "Check a bundle's files, and its numbers against a checkpoint.",
+    "bench": "Measure load time, memory, first token, prefill and decode speed.",
     "inspect": "Show what is inside a checkpoint, GGUF, ONNX folder or bundle.",
     "targets": "List the targets that `edge convert` knows.",
     "lock": "Pin models in models.lock, or check that the pins hold.",

@@ -1,0 +1,201 @@
+"""`edge bench`: how fast is it, here?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from converters.errors import BundleError, UnsupportedError
+from edge.cli import console
+
+if TYPE_CHECKING:
+    from edge.benchmark import Contender
+
+_DISTURBED = 0.03
+"""Share of waiting for a core: alone on a machine it is under one percent."""
+
+
+def bench(
+    artifact: Annotated[
+        str, typer.Argument(metavar="ARTIFACT", help="Bundle, GGUF file or genai folder, or a bundle's name.")
+    ],
+    versus: Annotated[
+        str | None,
+        typer.Option(
+            "--vs",
+            metavar="OTHER",
+            help="Measure this one too, in turns, and print ratios. The same one twice shows the noise.",
+        ),
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Which variant of the bundle.")] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="N,N", help="Prompt lengths. [default: 32,128,512, those that fit]"),
+    ] = None,
+    depths: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N", help="Context depths to decode at. [default: 0,512,2048, those that fit]"
+        ),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, metavar="N", help="Repetitions of everything.")] = 5,
+    tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens decoded in a run.")] = 32,
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="CPU threads. [default: every core]")
+    ] = None,
+    context: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Context length instead of the artifact's own.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write decode speed over depth as FILE.svg.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
+) -> None:
+    """Measure load time, memory, first token, prefill and decode speed.
+
+    Each line is the median of the runs, then their smallest and largest. Decoding is compared with the memory's
+    bandwidth, measured beside it with the same number of threads: at 100 % only fewer bytes would be faster.
+    """
+    from edge.benchmark import Request
+    from edge.benchmark import bench as run
+
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise UnsupportedError(
+            f"plots are written as SVG, and {plot.name} is none", hint=f"--plot {plot.with_suffix('.svg')}"
+        )
+    words = [artifact] if versus is None else [artifact, versus]
+    contenders = [_find(word, variant if word is artifact else None, context) for word in words]
+    request = Request(
+        tuple(contenders),
+        prompts=_lengths("--prompts", prompts, 1),
+        depths=_lengths("--depths", depths, 0),
+        runs=runs,
+        decoded_tokens=tokens,
+        threads=threads,
+    )
+    progress = console.open_progress(quiet=as_json)
+    data = run(request, progress).to_data()
+    if data["waited_for_cores"] > _DISTURBED:
+        progress.note(
+            f"other programs disturbed it: the engine waited for a core {data['waited_for_cores']:.0%} of the time"
+        )
+    if plot is not None:
+        plot.write_text(_chart(data), encoding="utf-8")
+    if as_json:
+        console.write_json(data)
+        return
+    for line in _page(data):
+        console.write(line)
+
+
+def _find(word: str, variant: str | None, context: int | None) -> Contender:
+    from edge.benchmark import Contender
+    from edge.chat import locate
+    from edge.runtimes import EngineSettings
+
+    path = locate.find_model(word)
+    if path is None:
+        raise BundleError(
+            f"'{word}' is no bundle, GGUF file or genai folder", hint=f"edge inspect {word}, or edge convert"
+        )
+    chosen = locate.choose(path, variant)
+    return Contender(chosen.path, chosen.label, context or chosen.context_length, EngineSettings())
+
+
+def _lengths(option: str, text: str | None, least: int) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isascii() and word.isdigit() and least <= int(word) <= 1 << 30 for word in words):
+        raise UnsupportedError(
+            f"{option} {text}: not a list of numbers from {least} on", hint=f"{option} {least},128"
+        )
+    return tuple(int(word) for word in words)
+
+
+def _page(data: dict[str, Any]) -> Iterator[str]:
+    yield (
+        f"{data['threads']} threads on {data['machine']['cores']} cores, {data['runs']} runs: "
+        "median (smallest to largest)"
+    )
+    yield f"memory reads at {_spread(data['bandwidth_bytes_per_s'], 1e-9, 'GB/s')}"
+    for each in data["artifacts"]:
+        yield ""
+        yield from _artifact(each, data)
+    if data["ratios"]:
+        yield ""
+        yield from _ratios(data)
+
+
+def _artifact(each: dict[str, Any], data: dict[str, Any]) -> Iterator[str]:
+    yield f"{console.clean(each['name'])}: {each['runtime']}, context {each['context_length']}"
+    memory = each["memory"]
+    yield (
+        f"load {_spread(each['load']['seconds'], 1, 's')}; peak memory {console.size(memory['peak_bytes'])} "
+        f"({data['peak_memory_from']}), {console.size(memory['before_load_bytes'])} before the load"
+    )
+    if each["file_bytes"] is not None:
+        yield (
+            f"file {console.size(each['file_bytes'])}; a token reads {console.size(each['weight_bytes_per_token'])} "
+            f"of weights and {console.size(each['kv_bytes_per_position'])} for each position before it"
+        )
+    cache = data["last_level_cache_bytes"]
+    rows = [
+        (str(p["tokens"]), _spread(p["first_token_s"], 1, "s"), _spread(p["tokens_per_s"], 1, "tok/s"))
+        for p in each["prompts"]
+    ]
+    yield from console.table(("prompt", "first token", "prefill"), rows) if rows else ()
+    rows = [
+        (str(d["depth"]), _spread(d["tokens_per_s"], 1, "tok/s"), _share(d, cache)) for d in each["depths"]
+    ]
+    yield from console.table(("depth", "decode", "of the memory's bandwidth"), rows) if rows else ()
+
+
+def _ratios(data: dict[str, Any]) -> Iterator[str]:
+    first, second = (console.clean(each["name"]) for each in data["artifacts"])
+    ratios = data["ratios"]
+    yield f"{first} over {second}"
+    rows = [
+        ("load, time", _spread(ratios["load_s"], 1, "x")),
+        ("peak memory", f"{ratios['peak_bytes']:.3g} x"),
+    ]
+    rows += [(f"first token of {r['tokens']}, time", _spread(r, 1, "x")) for r in ratios["first_token_s"]]
+    rows += [(f"decode at {r['depth']}, speed", _spread(r, 1, "x")) for r in ratios["decode_tokens_per_s"]]
+    yield from console.table(("", "ratio"), rows)
+
+
+def _spread(spread: dict[str, Any], scale: float, unit: str) -> str:
+    if unit == "s" and spread["median"] < 1:
+        scale, unit = 1000, "ms"
+    low, middle, high = (_figure(spread[key] * scale) for key in ("min", "median", "max"))
+    return f"{middle} {unit} ({low} to {high})"
+
+
+def _figure(value: float) -> str:
+    """Three digits, as noise allows no more."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:.0f}"
+
+
+def _share(row: dict[str, Any], cache: int) -> str:
+    if row["bandwidth_share"] is None:
+        return "unknown format"
+    if row["bytes_per_token"] < cache:
+        return "fits in the processor's cache"
+    return _spread(row["bandwidth_share"], 100, "%")
+
+
+def _chart(data: dict[str, Any]) -> str:
+    from edge.charts import Series, line_chart
+
+    series = [
+        Series(
+            each["name"],
+            [d["depth"] for d in each["depths"]],
+            [d["tokens_per_s"]["median"] for d in each["depths"]],
+        )
+        for each in data["artifacts"]
+    ]
+    return line_chart(series, title="Decode speed", x_label="tokens before", y_label="tokens per second")
