@@ -35,12 +35,15 @@ COMMANDS = {
     "eval": "Measure artifacts: perplexity, KL divergence, answers to tasks.",
     "verify": "Check a bundle's files, and its numbers against a checkpoint.",
     "bench": "Measure load time, memory, first token, prefill and decode speed.",
+    "report": "Make one HTML page that shows a bundle: size, errors, words, speed.",
     "inspect": "Show what is inside a checkpoint, GGUF, ONNX folder or bundle.",
     "targets": "List the targets that `edge convert` knows.",
     "lock": "Pin models in models.lock, or check that the pins hold.",
     "pull": "Download models of models.lock and verify every byte.",
     "doctor": "Check this machine: packages, engines, memory, disk, adb.",
 }
+# Options whose value may be left out, and what stands for it then; typer knows no such thing.
+OPTIONAL_VALUES = {"--calibrate": "default"}
 EXIT_USAGE = 1
 EXIT_BUG = 2
 EXIT_INTERRUPTED = 130
@@ -137,7 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
-            code = typer.main.get_command(app).main(arguments, prog_name="edge", standalone_mode=False)
+            complete = _complete(sys.argv[1:] if arguments is None else arguments)
+            code = typer.main.get_command(app).main(complete, prog_name="edge", standalone_mode=False)
         finally:
             console.end_progress()
     except EdgeError as error:
@@ -167,6 +171,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == EXIT_INTERRUPTED:
         console.say("interrupted")
     return code if isinstance(code, int) else 0
+
+
+def _complete(arguments: Sequence[str]) -> list[str]:
+    """The words with the values that OPTIONAL_VALUES lets a person leave out."""
+    words = list(arguments)
+    for i in reversed(range(len(words))):
+        follower = words[i + 1] if i + 1 < len(words) else "-"
+        if words[i] in OPTIONAL_VALUES and follower.startswith("-"):
+            words.insert(i + 1, OPTIONAL_VALUES[words[i]])
+    return words
 
 
 def _told(error: BaseException, cause: str, hint: str, code: int) -> int:

@@ -1,0 +1,134 @@
+"""`edge report`: what a bundle is, what making it cost, and how fast it runs, on one page.
+
+`gather` measures, `edge.reporting.page.render` draws. Without a checkpoint nothing is run: the page shows what the
+files and the manifest say, and tells how to get the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.checkpoint import Checkpoint
+from converters.decoder import Decoder
+from converters.models import describe
+from converters.stored import open_stored
+from edge import benchmark, runtimes
+from edge.bundle import Bundle, Variant, load
+from edge.chat.locate import Chosen
+from edge.evaluate import CheckpointReference, Evaluation, evaluate
+from edge.evaluation.windows import LENGTH, read_text
+from edge.progress import Progress
+from edge.proof import TEXT, proof_tokens
+from edge.reporting import speed
+from edge.reporting.claims import facts, provenance, read_proofs
+from edge.reporting.errors import Errors, errors
+from edge.reporting.findings import Findings, VariantFindings
+from edge.reporting.sizes import Sizes, artifact_sizes, checkpoint_sizes
+from edge.reporting.speed import Speed
+from edge.sources import resolve
+from quant.recipe import Recipe
+
+WINDOWS = 8
+"""Of a text, when no other number is asked for: 2040 predictions."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to report. against: a checkpoint or its name in models.lock. text: what to predict, None for the text of
+    the proof. bench: files of `edge bench --json`. measure: bench here and now."""
+
+    bundle: Path
+    against: str | None = None
+    text: Path | None = None
+    windows: int = WINDOWS
+    bench: tuple[Path, ...] = ()
+    measure: bool = False
+    threads: int | None = None
+
+
+def gather(request: Request, progress: Progress) -> Findings:
+    """Raises BundleError for a damaged bundle, UnsupportedError for a text or file that cannot be used, and what
+    reading the checkpoint and running the engines raise."""
+    bundle = load(request.bundle)
+    origin, proofs = provenance(bundle), read_proofs(bundle)
+    sizes = [artifact_sizes(variant) for variant in bundle.variants]
+    speeds = tuple(each for file in request.bench for each in speed.read(file))
+    text = read_text(request.text or TEXT)
+    compared = _Comparison(None, [None] * len(sizes), [None] * len(sizes))
+    if request.against is not None:
+        directory = resolve(request.against, progress=progress).directory
+        with Checkpoint.open(directory) as checkpoint:
+            compared = _compare(checkpoint, bundle, text, request, progress)
+    if request.measure:
+        speeds += _measure(bundle, request.threads, progress)
+    progress.done()
+    found = zip(bundle.variants, sizes, compared.errors, compared.evaluations, strict=True)
+    return Findings(
+        bundle,
+        origin,
+        tuple(VariantFindings(v, facts(bundle, v), s, proofs.get(v.name), e, k) for v, s, e, k in found),
+        compared.original,
+        speeds,
+    )
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """With the checkpoint, a value for each variant."""
+
+    original: Sizes | None
+    errors: Sequence[Errors | None]
+    evaluations: Sequence[Evaluation | None]
+
+
+def _compare(
+    checkpoint: Checkpoint, bundle: Bundle, text: str, request: Request, progress: Progress
+) -> _Comparison:
+    decoder = describe(checkpoint)
+    found = _errors(checkpoint, decoder, bundle.variants, progress)
+    reference = CheckpointReference(checkpoint, name=bundle.name)
+    shortest = min(variant.context_length for variant in bundle.variants)
+    length = min(LENGTH, shortest, len(reference.encode(text)) + (reference.bos is not None))
+    evaluations = [
+        evaluate(
+            variant.path,
+            reference,
+            text,
+            length=length,
+            windows=request.windows,
+            threads=request.threads,
+            progress=progress,
+            name=variant.name,
+            text_name=(request.text or TEXT).name,
+        )
+        if runtimes.accepts(variant.path)
+        else None
+        for variant in bundle.variants
+    ]
+    return _Comparison(checkpoint_sizes(checkpoint, decoder), found, evaluations)
+
+
+def _errors(
+    checkpoint: Checkpoint, decoder: Decoder, variants: Sequence[Variant], progress: Progress
+) -> list[Errors]:
+    ids = proof_tokens(checkpoint.directory, decoder, min(v.context_length for v in variants))
+    with ExitStack() as stack:
+        stored = []
+        for variant in variants:
+            stored.append(
+                open_stored(variant.format, variant.path, decoder, Recipe.from_data(variant.recipe))
+            )
+            stack.callback(stored[-1].close)
+        progress.stage("compare the stored weights", len(decoder.layers), "layers")
+        return errors(checkpoint, decoder, stored, ids, progress.advance)
+
+
+def _measure(bundle: Bundle, threads: int | None, progress: Progress) -> tuple[Speed, ...]:
+    """Two at a time, in turns, as `edge bench --vs` does."""
+    chosen = [Chosen(v.path, v.name, v.context_length) for v in bundle.variants if runtimes.accepts(v.path)]
+    pairs = [tuple(chosen[i : i + 2]) for i in range(0, len(chosen), 2)]
+    made = [benchmark.bench(benchmark.Request(pair, threads=threads), progress) for pair in pairs]
+    return tuple(each for one in made for each in speed.parse(one.to_data()))

@@ -1,0 +1,116 @@
+"""The charts of a report, one function a section; each gives SVG text, or nothing where there is nothing to show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edge.charts import Bar, Series, heatmap, histogram, line_chart, stacked_bars
+from edge.reporting.errors import COLUMNS, Errors
+from edge.reporting.findings import Findings, VariantFindings
+from edge.reporting.sizes import ATTENTION, MLP
+from edge.reporting.speed import Speed, series
+from edge.reporting.words import nats, percent
+from edge.units import size
+
+
+def file_bars(found: Findings) -> str:
+    """Each artifact's bytes by part, below the checkpoint's where that is known."""
+    bars = [Bar("checkpoint", found.original.parts)] if found.original else []
+    bars += [Bar(each.name, each.sizes.parts) for each in found.variants]
+    return stacked_bars(bars, title="Bytes by part", show=size)
+
+
+def memory_bars(found: Findings) -> str | None:
+    """What each artifact takes on its device with a full context, as the manifest tells it."""
+    bars = [Bar(each.name, memory) for each in found.variants if (memory := _memory(each))]
+    return stacked_bars(bars, title="Memory on the device, context full", show=size) if bars else None
+
+
+def _memory(found: VariantFindings) -> Mapping[str, float] | None:
+    needed = found.facts.get("device_memory_bytes")
+    if not isinstance(needed, int) or needed < found.sizes.total:
+        return None
+    return {"weights": found.sizes.total, "KV cache and workspace": needed - found.sizes.total}
+
+
+def layer_bars(found: VariantFindings) -> str | None:
+    """Bytes of each layer, where the layers differ."""
+    layers = found.sizes.layers
+    if len({tuple(layer.items()) for layer in layers}) < 2:
+        return None
+    bars = [
+        Bar(f"layer {i}", {part: layer.get(part, 0) for part in (ATTENTION, MLP)})
+        for i, layer in enumerate(layers)
+    ]
+    return stacked_bars(bars, title=f"Bytes by layer: {found.name}", show=size, thickness=9.0)
+
+
+def groups(found: Findings) -> list[tuple[str, Errors]]:
+    """Variants whose stored weights stand for the same numbers, together: their names, and the errors."""
+    grouped: list[tuple[list[str], Errors]] = []
+    for each in found.variants:
+        if each.errors is None:
+            continue
+        for names, known in grouped:
+            if np.array_equal(known.layers, each.errors.layers) and known.outside == each.errors.outside:
+                names.append(each.name)
+                break
+        else:
+            grouped.append(([each.name], each.errors))
+    return [(" and ".join(names), known) for names, known in grouped]
+
+
+def error_map(name: str, errors: Errors) -> str:
+    """Rows are layers, columns the matrices of a layer."""
+    return heatmap(
+        errors.layers,
+        row_labels=[f"layer {i}" for i in range(len(errors.layers))],
+        column_labels=COLUMNS,
+        title=f"Error of each stored weight: {name}",
+        unit="relative error",
+        show=percent,
+    )
+
+
+def hidden_lines(grouped: Sequence[tuple[str, Errors]]) -> str | None:
+    """How the error grows from layer to layer."""
+    if not grouped:
+        return None
+    lines = [
+        Series(name, range(len(each.hidden)), [100.0 * e for e in each.hidden]) for name, each in grouped
+    ]
+    return line_chart(
+        lines, title="Error of the hidden states", x_label="layer", y_label="percent of their length"
+    )
+
+
+def kl_bars(found: VariantFindings) -> str | None:
+    """How the KL of the single predictions is distributed."""
+    evaluation = found.evaluation
+    if evaluation is None or evaluation.positions.kl is None:
+        return None
+    figures = (("median", evaluation.kl_median), ("mean", evaluation.kl_mean), ("99%", evaluation.kl_p99))
+    return histogram(
+        evaluation.positions.kl,
+        title=f"KL divergence of each prediction: {found.name}",
+        x_label="nats",
+        log=True,
+        marks=[(name, float(nats(each.value))) for name, each in figures if each is not None],
+    )
+
+
+def speed_lines(speeds: Sequence[Speed]) -> list[str]:
+    """Decode speed and its share of the memory's bandwidth over depth, time to first token over prompt length."""
+    charts = [
+        ("decode", 1.0, "Decode speed", "tokens before", "tokens per second"),
+        ("first_token", 1.0, "Time to first token", "tokens of the prompt", "seconds"),
+        ("share", 100.0, "Decode: share of the memory's bandwidth", "tokens before", "percent"),
+    ]
+    drawn = []
+    for measure, scale, title, x_label, y_label in charts:
+        lines = series(speeds, measure, scale)
+        if any(line.points() for line in lines):
+            drawn.append(line_chart(lines, title=title, x_label=x_label, y_label=y_label))
+    return drawn
