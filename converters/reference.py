@@ -22,8 +22,8 @@ __all__ = ["Resident", "Streamed", "Transform", "check_finite", "head_logits", "
 CHUNK_BYTES = 1 << 24
 """Most float32 bytes of a weight at once."""
 
-Transform = Callable[[Weight, NDArray[np.generic]], Floats]
-"""Raw rows of a weight, as stored, to the float32 rows to compute with."""
+Transform = Callable[[Weight, int, NDArray[np.generic]], Floats]
+"""(weight, first row, raw rows as stored) to the float32 rows to compute with."""
 
 
 def logits(
@@ -103,7 +103,7 @@ def _check(decoder: Decoder, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
     return tokens
 
 
-def _widen(_: Weight, rows: NDArray[np.generic]) -> Floats:
+def _widen(_: Weight, __: int, rows: NDArray[np.generic]) -> Floats:
     return rows.astype(np.float32)
 
 
@@ -120,7 +120,7 @@ class Streamed:
     def whole(self, weight: Weight) -> Floats:
         """All of `weight`, float32 of its shape."""
         if not weight.is_matrix:
-            return self._transform(weight, self._checkpoint.weight_rows(weight, 0, weight.rows))
+            return self._transform(weight, 0, self._checkpoint.weight_rows(weight, 0, weight.rows))
         rows = np.empty(weight.shape, np.float32)
         for start, chunk in self.chunks(weight):
             rows[start : start + len(chunk)] = chunk
@@ -131,14 +131,14 @@ class Streamed:
         step = max(1, CHUNK_BYTES // (4 * weight.shape[1]))
         for start in range(0, weight.rows, step):
             stop = min(start + step, weight.rows)
-            yield start, self._transform(weight, self._checkpoint.weight_rows(weight, start, stop))
+            yield start, self._transform(weight, start, self._checkpoint.weight_rows(weight, start, stop))
 
     def gather(self, weight: Weight, rows: NDArray[np.int64]) -> Floats:
         """Single rows [len(rows), columns]; each distinct one is read once."""
         distinct, where = np.unique(rows, return_inverse=True)
         found = np.empty((distinct.size, weight.shape[1]), np.float32)
         for i, row in enumerate(distinct.tolist()):
-            found[i] = self._transform(weight, self._checkpoint.weight_rows(weight, row, row + 1))[0]
+            found[i] = self._transform(weight, row, self._checkpoint.weight_rows(weight, row, row + 1))[0]
         return found[where]
 
     def project(self, weight: Weight, inputs: Floats) -> Floats:
@@ -153,6 +153,12 @@ class Resident:
 
     def __init__(self, source: Streamed, layer: Layer) -> None:
         self._values = {weight.name: source.whole(weight) for weight in layer.weights()}
+
+    def copy(self) -> Resident:
+        """A layer of its own that shares the values until they are replaced."""
+        other = Resident.__new__(Resident)
+        other._values = dict(self._values)
+        return other
 
     def vector(self, weight: Weight) -> Floats:
         return self._values[weight.name]

@@ -38,7 +38,13 @@ AMPLITUDE_LIMIT = 1e-5
 # ONNX attributes and GGUF metadata hold float32 (2**-24 relative), the config float64.
 FACT_TOLERANCE = 1e-6
 
-Codec = Callable[[Weight, NDArray[np.generic]], NDArray[np.float32]]
+Codec = Callable[[Weight, int, NDArray[np.generic]], NDArray[np.float32] | None]
+"""(weight, first row, raw rows) to the float32 rows that an artifact must hold; None where nothing can tell any
+more: calibrated codes are kept for a while only."""
+
+Calibrated = Callable[[Weight], bool]
+"""Whether a weight's codes were chosen for the layer's output (quant.gptq): its blocks are then free to be off, its
+whole rows are not."""
 
 
 class Fact(NamedTuple):
@@ -129,13 +135,13 @@ def check_stored(
     *,
     context_length: int,
     codec: Codec,
+    calibrated: Calibrated = lambda _: False,
     advance: Callable[[int], None] | None = None,
 ) -> StoredReport:
     """Compare every stored row with the checkpoint's, every constant, and the rotary angles up to `context_length`.
 
-    `codec` maps raw rows to the float32 rows that the artifact must hold, bit for bit: the recipe's round trip
-    (every method of a recipe is a function of the source rows alone). Bounded memory: `CHUNK_BYTES` of source
-    rows at a time. `advance` is told the source bytes compared.
+    `codec` maps raw rows to the float32 rows that the artifact must hold, bit for bit: the recipe's round trip.
+    Bounded memory: `CHUNK_BYTES` of source rows at a time. `advance` is told the source bytes compared.
     """
     faults: list[str] = []
     worst, worst_name, count, values = 0.0, "", 0, 0
@@ -147,7 +153,7 @@ def check_stored(
             stop = min(start + step, weight.rows)
             raw = checkpoint.weight_rows(weight, start, stop)
             found = stored.rows(weight, start, stop)
-            error, where = _worst_block(raw.astype(np.float32), found)
+            error, where = _worst_block(raw.astype(np.float32), found, whole_rows=calibrated(weight))
             values += raw.size
             if advance:
                 advance(raw.nbytes)
@@ -158,8 +164,8 @@ def check_stored(
                     f"{weight.name}: row {start + where} is stored with a relative error of {error:.3g}"
                 )
                 break
-            made = codec(weight, raw)
-            if not np.array_equal(made, found):
+            made = codec(weight, start, raw)
+            if made is not None and not np.array_equal(made, found):
                 row, differ = _first_difference(made, found)
                 faults.append(
                     f"{weight.name}: row {start + row} is not stored as the recipe makes it ({differ} values differ)"
@@ -170,13 +176,15 @@ def check_stored(
     return StoredReport(count, values, worst, worst_name, tuple(faults))
 
 
-def _worst_block(source: NDArray[np.float32], found: NDArray[np.float32]) -> tuple[float, int]:
+def _worst_block(
+    source: NDArray[np.float32], found: NDArray[np.float32], *, whole_rows: bool
+) -> tuple[float, int]:
     """Largest ||source - found|| / ||source|| over blocks of 32 columns (1 for vectors), and its row."""
     if source.shape != found.shape:
         return float("inf"), 0
     width = (
         BLOCK
-        if source.ndim == 2 and source.shape[1] % BLOCK == 0
+        if source.ndim == 2 and source.shape[1] % BLOCK == 0 and not whole_rows
         else 1
         if source.ndim == 1
         else source.shape[1]

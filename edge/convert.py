@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from converters.models import describe
 from converters.writer import ArtifactWriter
 from edge import streaming
 from edge.bundle import MANIFEST, PROOF, hash_files, list_files, write_json
+from edge.calibration import calibrate
 from edge.engines import ENGINES
 from edge.machine import peak_memory
 from edge.manifest import build_manifest, copy_shared_files
@@ -71,6 +72,7 @@ def convert(planned: Plan, progress: Progress) -> Report:
     with staging(output) as directory, Checkpoint.open(planned.source.directory) as checkpoint:
         decoder = describe(checkpoint)
         _require_space(planned, directory)
+        planned, calibration = _calibrated(planned, checkpoint, decoder, progress)
         read = _stream(planned, decoder, checkpoint, directory, progress)
         converted = time.perf_counter() - began
         copy_shared_files(planned.source.directory, directory)
@@ -81,6 +83,8 @@ def convert(planned: Plan, progress: Progress) -> Report:
             if not proof["passed"] and not request.allow_unproven:
                 raise _failed(proof)
         manifest = build_manifest(planned, decoder, proof, _hash_and_sync(directory, progress))
+        if calibration:
+            manifest["calibration"] = calibration
         write_json(directory / MANIFEST, manifest)
     progress.done()
     sizes = {name: entry["size"] for name, entry in manifest["files"].items()}
@@ -92,6 +96,30 @@ def convert(planned: Plan, progress: Progress) -> Report:
         for variant in planned.variants
     ]
     return Report(output, tuple(variants), proof, converted, read, peak_memory(), planned.notes)
+
+
+def _calibrated(
+    planned: Plan, checkpoint: Checkpoint, decoder: Decoder, progress: Progress
+) -> tuple[Plan, dict[str, Any]]:
+    """The plan with calibrated recipes knowing their codes, and by recipe name how those were chosen."""
+    if planned.calibration is None:
+        return planned, {}
+    found: dict[Recipe, Recipe] = {}
+    record = {}
+    for recipe in dict.fromkeys(variant.recipe for variant in planned.variants):
+        if recipe.to_calibrate(decoder):
+            codes, done = calibrate(
+                checkpoint,
+                decoder,
+                recipe,
+                planned.calibration.text,
+                spill=planned.calibration.spill,
+                progress=progress,
+            )
+            found[recipe] = replace(recipe, codes=codes)
+            record[recipe.name] = done
+    variants = tuple(replace(v, recipe=found.get(v.recipe, v.recipe)) for v in planned.variants)
+    return replace(planned, variants=variants), record
 
 
 def _hash_and_sync(directory: Path, progress: Progress) -> dict[str, dict[str, Any]]:

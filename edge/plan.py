@@ -14,12 +14,15 @@ from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe
 from edge import streaming
 from edge.bundle import is_bundle
+from edge.calibration import read_text
+from edge.calibration_cost import CalibrationPlan, plan_calibration
 from edge.fit import Memory, device_memory
 from edge.machine import cores
 from edge.manifest import check_side_files
 from edge.progress import Progress
 from edge.proof import MAX_LOGIT_BYTES
 from edge.sources import Resolved, resolve
+from edge.sources.preview import preview
 from edge.targets import Target, get_target
 from quant.recipe import Precision, Recipe
 
@@ -45,6 +48,9 @@ class ConvertRequest:
     allow_unproven: bool = False
     threads: int | None = None
     recipe: Path | None = None
+    calibrate: Path | bool = False
+    """A text, or True for the one that ships."""
+    spill: bool = False
     locked: bool = False
     frozen: bool = False
 
@@ -95,12 +101,16 @@ class Plan:
     threads: int
     notes: tuple[str, ...]
     read_bytes: int
+    calibration: CalibrationPlan | None = None
 
     @property
     def memory_bytes(self) -> int:
-        """Expected peak of this process; it does not depend on the model's size. A proof's engine is apart."""
+        """Expected peak of this process; without calibration it does not depend on the model's size. A proof's
+        engine is apart."""
         proof = PROOF_LOGITS * MAX_LOGIT_BYTES if self.request.proof else 0
-        return BASE_MEMORY + self.threads * CHUNK_FACTOR * streaming.CHUNK_BYTES + proof
+        convert = self.threads * CHUNK_FACTOR * streaming.CHUNK_BYTES + proof
+        calibration = self.calibration.memory_bytes if self.calibration else 0
+        return BASE_MEMORY + max(convert, calibration)
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -113,12 +123,28 @@ class Plan:
             "write_bytes": sum(v.disk_bytes for v in self.variants),
             "memory_bytes": self.memory_bytes,
             "threads": self.threads,
+            "calibration": self.calibration.to_data() if self.calibration else None,
             "notes": list(self.notes),
         }
 
 
-def plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
-    """Resolve, describe and check; writes nothing but the download cache.
+def preview_plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
+    """The plan of a model that need not be here: of one on a hub, config and headers are read. See `plan`.
+
+    With a calibration it must be here: the text is tokenized to say what that takes.
+    """
+    if request.calibrate:
+        return plan(request, progress)
+    with preview(
+        request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
+    ) as source:
+        return plan(request, progress, source=source)
+
+
+def plan(
+    request: ConvertRequest, progress: Progress | None = None, *, source: Resolved | None = None
+) -> Plan:
+    """Resolve (unless `source` is given), describe and check; writes nothing but the download cache.
 
     Raises any EdgeError: an unknown target, a checkpoint that is damaged or not understood, a model that a
     target's runtime cannot run rightly.
@@ -126,7 +152,9 @@ def plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
     if not request.targets:
         raise UnsupportedError("no target is named", hint="add --target android or --target cpu")
     targets = [get_target(name) for name in dict.fromkeys(request.targets)]
-    source = resolve(request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress)
+    source = source or resolve(
+        request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
+    )
     with Checkpoint.open(source.directory) as checkpoint:
         decoder = describe(checkpoint)
         read_bytes = sum(t.nbytes for t in checkpoint.tensors.values())
@@ -139,6 +167,7 @@ def plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
     variants = _variants(request, targets, decoder, source.name)
     output = request.output or Path("bundles") / f"{source.name}-{'-'.join(t.name for t in targets)}"
     notes = _notes(variants, decoder)
+    calibration = _calibration(request, source.directory, decoder, variants)
     if is_bundle(output):
         notes.append(f"replaces the bundle that is in {output}")
     return Plan(
@@ -150,7 +179,27 @@ def plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
         threads=request.threads or min(cores(), MOST_THREADS),
         notes=tuple(notes),
         read_bytes=read_bytes,
+        calibration=calibration,
     )
+
+
+def _calibration(
+    request: ConvertRequest, directory: Path, decoder: Decoder, variants: Sequence[PlannedVariant]
+) -> CalibrationPlan | None:
+    recipes = {v.recipe for v in variants if v.recipe.to_calibrate(decoder)}
+    if not request.calibrate:
+        for recipe in recipes:
+            raise UnsupportedError(
+                f"recipe {recipe.name} asks for calibrated codes (method gptq)", hint="add --calibrate"
+            )
+        return None
+    if not recipes:
+        raise UnsupportedError(
+            "there is nothing to calibrate: no linear layer is stored in blocks",
+            hint="leave --calibrate away, or choose --precision int4",
+        )
+    file = None if request.calibrate is True else Path(request.calibrate)
+    return plan_calibration(read_text(file, directory, decoder), decoder, len(recipes), spill=request.spill)
 
 
 def _variants(
@@ -195,14 +244,16 @@ def _variants(
 
 def _recipe(request: ConvertRequest, target: Target) -> Recipe:
     if request.recipe:
-        return Recipe.load(request.recipe)
-    return Recipe.preset(cast(Precision, request.precision or target.precision))
+        recipe = Recipe.load(request.recipe)
+    else:
+        recipe = Recipe.preset(cast(Precision, request.precision or target.precision))
+    return recipe.calibrated() if request.calibrate else recipe
 
 
 def _coarsest(recipe: Recipe, decoder: Decoder) -> Precision:
     """The precision that a proof's limits are for: the one that loses most of those in the recipe."""
     used = {recipe.storage(weight) for weight in decoder.weights() if weight.is_matrix}
-    if used & {"int4", "int4_asym"}:
+    if used & {"int4", "int4_asym", "int5"}:
         return "int4"
     order: tuple[Precision, ...] = ("int8", "bf16", "f16", "f32")
     return next(precision for precision in order if precision in used)

@@ -16,9 +16,10 @@ from tokenizers import Tokenizer
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError, EdgeError, MachineError
+from converters.reference import Transform
 from converters.reference import logits as reference_logits
 from converters.stored import open_stored
-from converters.verify import StoredReport, check_stored, divergence
+from converters.verify import Codec, StoredReport, check_stored, divergence
 from edge.progress import Progress
 from edge.runtimes.isolated import Measured, teacher_forced
 from edge.targets import Limits
@@ -124,11 +125,27 @@ class _References:
         progress.stage("reference", len(longest), "runs")
         self._logits: dict[tuple[Recipe | None, bool], NDArray[np.float32]] = {}
         for (recipe, long), count in longest.items():
-            transform = None if recipe is None else _codec(recipe)
+            transform = None if recipe is None else self._through(recipe, decoder, subjects)
             self._logits[recipe, long] = reference_logits(
                 checkpoint, decoder, ids[:count], transform=transform
             )
             progress.advance(1)
+
+    @staticmethod
+    def _through(recipe: Recipe, decoder: Decoder, subjects: Sequence[Subject]) -> Transform:
+        """The recipe's round trip, or what an artifact of that recipe holds where its codes are kept no more."""
+        codec = _codec(recipe, decoder)
+        subject = next(s for s in subjects if s.recipe == recipe)
+
+        def transform(weight: Weight, start: int, raw: NDArray[np.generic]) -> NDArray[np.float32]:
+            made = codec(weight, start, raw)
+            if made is None:
+                stored = open_stored(subject.format, subject.path, decoder, recipe)
+                made = stored.rows(weight, start, start + len(raw))
+                stored.close()
+            return made
+
+        return transform
 
     def ids(self, subject: Subject) -> list[int]:
         return self._ids[: subject.context_length]
@@ -148,11 +165,13 @@ class _References:
         return self._rope.is_longrope and count > self._rope.original_context
 
 
-def _codec(recipe: Recipe) -> Any:
-    def transform(weight: Weight, raw: NDArray[np.generic]) -> NDArray[np.float32]:
-        return recipe.decode(recipe.encode(weight, raw))
+def _codec(recipe: Recipe, decoder: Decoder) -> Codec:
+    unknown = set() if recipe.codes else {weight.name for weight in recipe.to_calibrate(decoder)}
 
-    return transform
+    def codec(weight: Weight, start: int, raw: NDArray[np.generic]) -> NDArray[np.float32] | None:
+        return None if weight.name in unknown else recipe.decode(recipe.encode(weight, raw, start=start))
+
+    return codec
 
 
 def _prove_one(
@@ -208,6 +227,7 @@ def _prove_one(
 def _stored_report(
     checkpoint: Checkpoint, decoder: Decoder, subject: Subject, progress: Progress
 ) -> StoredReport:
+    calibrated = {weight.name for weight in subject.recipe.to_calibrate(decoder)}
     stored = open_stored(subject.format, subject.path, decoder, subject.recipe)
     try:
         return check_stored(
@@ -215,7 +235,8 @@ def _stored_report(
             decoder,
             stored,
             context_length=subject.context_length,
-            codec=_codec(subject.recipe),
+            codec=_codec(subject.recipe, decoder),
+            calibrated=lambda weight: weight.name in calibrated,
             advance=progress.advance,
         )
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,8 +19,9 @@ from converters.errors import CheckpointError, UnsupportedError
 from converters.writer import Encoded, Storage
 from quant import rtn
 from quant.blocks import BLOCK, FORMATS, Blocks, dequantize
+from quant.codes import CodeStore
 
-Method = Literal["rtn", "cast"]
+Method = Literal["rtn", "gptq", "cast"]
 Precision = Literal["int4", "int8", "f16", "bf16", "f32"]
 
 _LARGEST = {
@@ -35,7 +36,8 @@ _HEADS = ("embedding", "lm_head")
 class Rule:
     """Weights whose neutral name matches the shell pattern (`layers.*.attention.q`) are stored like this.
 
-    method: "rtn" (round to nearest, quant.rtn) for the block formats, "cast" for floats.
+    method: for the block formats "rtn" (round to nearest, quant.rtn) or "gptq" (calibrated, quant.calibrate), for
+    floats "cast".
     """
 
     pattern: str
@@ -53,6 +55,8 @@ class Recipe:
 
     name: str
     rules: tuple[Rule, ...]
+    codes: CodeStore | None = field(default=None, compare=False, repr=False)
+    """What the rules with the method "gptq" encode from; not part of the data that a recipe is."""
 
     @classmethod
     def preset(cls, name: Precision) -> Recipe:
@@ -65,18 +69,45 @@ class Recipe:
             return cls(name, (*(Rule(head, "int8", "rtn") for head in _HEADS), everything))
         return cls(name, (everything,))
 
+    def calibrated(self) -> Recipe:
+        """The same storages, with the codes of every linear layer chosen by calibration.
+
+        The embedding has no inputs to calibrate on: it, and lm_head with it, stay as they are.
+        """
+        heads = tuple(Rule(h, self._rule_of(h).storage, self._rule_of(h).method) for h in _HEADS)
+        rest = (rule for rule in self.rules if rule.pattern not in _HEADS)
+        coded = (replace(rule, method="gptq") if rule.storage in FORMATS else rule for rule in rest)
+        return Recipe(f"{self.name} calibrated", (*heads, *coded))
+
+    def to_calibrate(self, decoder: Decoder) -> list[Weight]:
+        """The weights whose codes calibration must choose. UnsupportedError for one that it cannot."""
+        asked = [
+            weight
+            for weight in decoder.weights()
+            if weight.is_matrix
+            and self._rule_of(weight.name).method == "gptq"
+            and self.storage(weight) in FORMATS
+        ]
+        for weight in asked:
+            if weight in (decoder.embedding, decoder.lm_head):
+                raise UnsupportedError(
+                    f"recipe {self.name} asks for calibrated codes of {weight.name}, which calibration does not reach",
+                    hint=f'give it a rule of its own before: pattern = "{weight.name}", method = "rtn"',
+                )
+        return asked
+
     def storage(self, weight: Weight) -> Storage:
         """How `weight` is stored. UnsupportedError when no rule matches it."""
         if not weight.is_matrix:
             return "f32"
-        asked = self._rule(weight).storage
+        asked = self._rule_of(weight.name).storage
         return "f16" if asked in FORMATS and weight.shape[1] % BLOCK else asked
 
     def notes(self, decoder: Decoder) -> list[str]:
         """One line for every matrix stored otherwise than its rule says, and for every rule that never decides."""
         lines, used = [], set()
         for weight in filter(lambda w: w.is_matrix, decoder.weights()):
-            rule = self._rule(weight)
+            rule = self._rule_of(weight.name)
             used.add(rule)
             if self.storage(weight) != rule.storage:
                 lines.append(
@@ -98,11 +129,21 @@ class Recipe:
         """
         storage = self.storage(weight)
         if storage in FORMATS:
+            if self._rule_of(weight.name).method == "gptq":
+                return self._calibrated_rows(weight, storage, start, start + len(raw_rows))
             try:
                 return rtn.quantize(raw_rows, FORMATS[storage])
             except rtn.BadValueError as bad:
                 raise _refuse(weight, storage, start + bad.row, bad.column, bad.value) from None
         return _cast(weight, storage, raw_rows, start)
+
+    def _calibrated_rows(self, weight: Weight, storage: str, start: int, stop: int) -> Blocks:
+        if self.codes is None:
+            raise UnsupportedError(
+                f"recipe {self.name} takes calibrated codes for {weight.name}, and there are none",
+                hint="add --calibrate, which makes them",
+            )
+        return self.codes.rows(weight, FORMATS[storage], start, stop)
 
     @staticmethod
     def decode(encoded: Encoded) -> NDArray[np.float32]:
@@ -139,12 +180,12 @@ class Recipe:
             ) from None
         return cls.from_data(data)
 
-    def _rule(self, weight: Weight) -> Rule:
+    def _rule_of(self, name: str) -> Rule:
         for rule in self.rules:
-            if fnmatchcase(weight.name, rule.pattern):
+            if fnmatchcase(name, rule.pattern):
                 return rule
         raise UnsupportedError(
-            f"no rule of recipe {self.name} matches weight {weight.name}",
+            f"no rule of recipe {self.name} matches weight {name}",
             hint='end the recipe with a rule whose pattern is "*"',
         )
 
@@ -158,10 +199,11 @@ def _read_rule(index: int, data: object) -> Rule:
         raise _no_recipe(f"{where}: pattern must be a string that is not empty")
     if storage not in get_args(Storage):
         raise _no_recipe(f"{where}: storage is {storage!r}, not one of {', '.join(get_args(Storage))}")
-    expected: Method = "rtn" if storage in FORMATS else "cast"
-    if method != expected:
-        raise _no_recipe(f"{where}: method is {method!r}, but {storage} takes {expected!r}")
-    return Rule(pattern, storage, expected)
+    expected: tuple[Method, ...] = ("rtn", "gptq") if storage in FORMATS else ("cast",)
+    if method not in expected:
+        takes = " or ".join(map(repr, expected))
+        raise _no_recipe(f"{where}: method is {method!r}, but {storage} takes {takes}")
+    return Rule(pattern, storage, method)
 
 
 def _no_recipe(why: str) -> UnsupportedError:

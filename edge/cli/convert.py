@@ -10,6 +10,7 @@ import typer
 from edge.cli import complete, console
 
 if TYPE_CHECKING:
+    from edge.calibration_cost import CalibrationPlan
     from edge.convert import Plan, Report
 
 
@@ -60,6 +61,16 @@ def convert(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML or JSON file: how each weight is stored.")
     ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[FILE]",
+            help="Choose int4 codes by what they do to a text; without FILE the text that ships.",
+        ),
+    ] = None,
+    spill: Annotated[
+        bool, typer.Option("--spill", help="Keep the calibration's activations on disk, not in memory.")
+    ] = False,
     locked: Annotated[
         bool, typer.Option("--locked", help="Fail if `edge lock` would change the lock.")
     ] = False,
@@ -73,7 +84,8 @@ def convert(
     """
     from edge.convert import ConvertRequest
     from edge.convert import convert as run
-    from edge.convert import plan as make_plan
+    from edge.plan import plan as make_plan
+    from edge.plan import preview_plan
 
     progress = console.open_progress(quiet=as_json)
     request = ConvertRequest(
@@ -86,14 +98,18 @@ def convert(
         allow_unproven=allow_unproven,
         threads=threads,
         recipe=recipe,
+        calibrate=calibrate == "default" or (Path(calibrate) if calibrate else False),
+        spill=spill,
         locked=locked,
         frozen=frozen,
     )
-    plan = make_plan(request, progress)
+    plan = preview_plan(request, progress) if dry_run else make_plan(request, progress)
     if dry_run:
         progress.done()
         console.write_json(plan.to_data()) if as_json else _write_plan(plan)
         return
+    if plan.calibration:
+        progress.note(_calibration_line(plan.calibration))
     report = run(plan, progress)
     progress.done()
     console.write_json(report.to_data()) if as_json else _write_report(report)
@@ -116,10 +132,21 @@ def _write_plan(plan: Plan) -> None:
     ]
     for line in console.table(("variant", "target", "size", "memory on device", "context"), rows):
         console.write(line)
+    if plan.calibration:
+        console.write(_calibration_line(plan.calibration))
     console.write(f"peak memory of the conversion: about {console.size(plan.memory_bytes)}")
     console.write(f"would write {plan.output}")
     for note in plan.notes:
         console.write(f"note: {note}")
+
+
+def _calibration_line(calibration: CalibrationPlan) -> str:
+    windows, length = calibration.text.windows.shape
+    return (
+        f"calibration on {windows} x {length} tokens of {calibration.text.name}: "
+        f"about {console.duration(calibration.seconds)}, {console.size(calibration.memory_bytes)} of memory, "
+        f"{console.size(calibration.disk_bytes)} of disk in the cache"
+    )
 
 
 def _write_report(report: Report) -> None:

@@ -184,7 +184,7 @@ def test_memory_does_not_grow_with_depth(tiny: Tiny, monkeypatch: pytest.MonkeyP
 def test_transform_sees_every_row_once_and_decides_what_is_computed(tiny: Tiny) -> None:
     seen: dict[str, int] = {}
 
-    def double_the_head(weight: Weight, rows: NDArray[np.generic]) -> NDArray[np.float32]:
+    def double_the_head(weight: Weight, start: int, rows: NDArray[np.generic]) -> NDArray[np.float32]:
         seen[weight.name] = seen.get(weight.name, 0) + len(rows)
         return rows.astype(np.float32) * np.float32(2 if weight.name == "lm_head" else 1)
 
@@ -228,7 +228,7 @@ def test_activations_that_are_no_numbers_name_the_layer(tiny: Tiny) -> None:
         decoder = describe(checkpoint)
         broken = decoder.layers[1].down.name
 
-        def transform(weight: Weight, rows: NDArray[np.generic]) -> NDArray[np.float32]:
+        def transform(weight: Weight, start: int, rows: NDArray[np.generic]) -> NDArray[np.float32]:
             return rows.astype(np.float32) * (np.nan if weight.name == broken else 1)
 
         with pytest.raises(CheckpointError, match="not finite after layer 1"):

@@ -114,7 +114,7 @@ def test_the_best_rounding_of_tiny_values_is_not_refused(tiny: Tiny, precision: 
     source: Any = _Rows(values)
     report = check_stored(
         source, dataclasses.replace(one, final_norm=weight), _Made(recipe, values, one.rope),
-        context_length=8, codec=lambda w, raw: recipe.decode(recipe.encode(w, raw)),
+        context_length=8, codec=lambda w, start, raw: recipe.decode(recipe.encode(w, raw, start=start)),
     )  # fmt: skip
     assert report.faults == ()
     assert report.worst_block_error <= BLOCK_ERROR_LIMIT

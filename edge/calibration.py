@@ -1,0 +1,193 @@
+"""`--calibrate`: codes chosen over a text before the one streamed pass.
+
+They are kept in the cache, so that a conversion that was killed goes on at the layer where it was, and the same
+model for another target takes the same codes at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from converters.checkpoint import Checkpoint
+from converters.decoder import Decoder
+from converters.errors import CheckpointError, UnsupportedError
+from edge.progress import Progress
+from edge.sources.cache import exclusive, place
+from quant.blocks import FORMATS
+from quant.calibrate import Calibration, Settings
+from quant.codes import CodeStore
+from quant.recipe import Recipe
+
+DEFAULT_TEXT = Path(__file__).parent.parent / "quant" / "calibration.txt"
+LENGTH = 512
+WINDOWS = 64
+"""Twice as many change the KL by less than its standard error on the embedded default (docs/quantization.md)."""
+FEWEST = 4
+"""Fewer windows leave the Hessian of a layer with more columns than tokens."""
+SAVE_SECONDS = 60.0
+"""A walk that is killed loses no more than this and the layer it was in."""
+KEPT = 3
+"""Finished calibrations that stay in the cache."""
+# Bump it when the same text and settings would give other codes.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class CalibrationText:
+    """What is calibrated on. windows: token ids int64 [n, length], spread evenly over the text."""
+
+    name: str
+    sha256: str
+    windows: NDArray[np.int64]
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "text": self.name,
+            "sha256": self.sha256,
+            "windows": int(self.windows.shape[0]),
+            "length": int(self.windows.shape[1]),
+        }
+
+
+def read_text(file: Path | None, checkpoint: Path, decoder: Decoder) -> CalibrationText:
+    """Cut `file` (None: the text that ships) into windows under the checkpoint's own tokenizer.
+
+    Raises UnsupportedError when the text cannot be read or is too short.
+    """
+    path = file or DEFAULT_TEXT
+    try:
+        raw = path.read_bytes()
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise UnsupportedError(
+            f"calibration text {path} cannot be read: {error.strerror}", hint=f"try: ls -l {path}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UnsupportedError(
+            f"calibration text {path} is not UTF-8: byte {error.start}",
+            hint=f"convert it: iconv -f LATIN1 -t UTF-8 {path}",
+        ) from None
+    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
+    length = min(LENGTH, decoder.context_length)
+    if len(ids) < FEWEST * length:
+        raise UnsupportedError(
+            f"calibration text {path} has {len(ids)} tokens, it takes {FEWEST * length} at least",
+            hint="give a longer text, or --calibrate without a file for the one that ships",
+        )
+    if ids.max() >= decoder.vocab_size:
+        raise CheckpointError(
+            f"{checkpoint / 'tokenizer.json'} gives the id {ids.max()}, the embedding has {decoder.vocab_size} rows",
+            hint="fetch the checkpoint again: the tokenizer belongs to another model",
+        )
+    found = len(ids) // length
+    windows = ids[: found * length].reshape(found, length)
+    if found > WINDOWS:
+        windows = windows[np.linspace(0, found - 1, WINDOWS).astype(np.intp)]
+    first = tokenizer.encode("", add_special_tokens=True).ids[:1]
+    if first:
+        windows[:, 0] = first[0]
+    return CalibrationText(path.name, hashlib.sha256(raw).hexdigest(), windows)
+
+
+def calibrate(
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    recipe: Recipe,
+    text: CalibrationText,
+    *,
+    spill: bool,
+    progress: Progress,
+) -> tuple[CodeStore, dict[str, Any]]:
+    """The codes that `recipe` asks for, and the record of how they were chosen, for the manifest."""
+    settings = Settings()
+    asked = {weight.name for weight in recipe.to_calibrate(decoder)}
+    key = _key(checkpoint, recipe, text, settings)
+    directory = place("calibrations", key, "state.json").parent
+    with exclusive(directory):
+        codes = CodeStore(directory / "codes")
+        if (done := _finished(directory)) is None:
+            walk = Calibration(
+                checkpoint,
+                decoder,
+                text.windows,
+                lambda w: FORMATS[recipe.storage(w)] if w.name in asked else None,
+                codes,
+                settings=settings,
+                spill=directory if spill else None,
+            )
+            try:
+                _walk(walk, directory, len(decoder.layers), progress)
+            finally:
+                walk.close()
+            done = {
+                **text.to_data(),
+                "settings": asdict(settings),
+                "codes_sha256": codes.digest(w for w in decoder.weights() if w.name in asked),
+            }
+            _write(directory / "done.json", done)
+            (directory / "streams.bin").unlink(missing_ok=True)
+            _prune(directory)
+    return codes, done
+
+
+def _walk(walk: Calibration, directory: Path, layers: int, progress: Progress) -> None:
+    state = directory / "state.json"
+    if state.is_file():
+        walk.restore(directory / "streams.bin", int(json.loads(state.read_text())["layer"]))
+        progress.note(f"calibration goes on at layer {walk.layer}, where it was stopped")
+    progress.stage("calibrate", layers, "layers")
+    progress.advance(walk.layer)
+    saved = time.monotonic()
+    while walk.layer < layers:
+        walk.step()
+        progress.advance(1)
+        if time.monotonic() - saved > SAVE_SECONDS and walk.layer < layers:
+            state.unlink(missing_ok=True)  # the streams and the layer's number change together or not at all
+            walk.save(directory / "streams.bin")
+            _write(state, {"layer": walk.layer})
+            saved = time.monotonic()
+
+
+def _key(checkpoint: Checkpoint, recipe: Recipe, text: CalibrationText, settings: Settings) -> str:
+    """Of everything that decides the codes. Weights stand in by their files' sizes and times."""
+    files = sorted({info.file for info in checkpoint.tensors.values()})
+    identity = {
+        "version": VERSION,
+        "config": checkpoint.config,
+        "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files],
+        "recipe": recipe.to_data(),
+        "text": text.to_data(),
+        "ids": hashlib.sha256(text.windows.tobytes()).hexdigest(),
+        "settings": asdict(settings),
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _finished(directory: Path) -> dict[str, Any] | None:
+    done = directory / "done.json"
+    return json.loads(done.read_text()) if done.is_file() else None
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(data, sort_keys=True))
+    partial.replace(path)
+
+
+def _prune(newest: Path) -> None:
+    """Keep the calibrations that were finished last."""
+    finished = sorted(newest.parent.glob("*/done.json"), key=lambda f: f.stat().st_mtime_ns, reverse=True)
+    for old in finished[KEPT:]:
+        if old.parent != newest:
+            shutil.rmtree(old.parent, ignore_errors=True)
