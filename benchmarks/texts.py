@@ -56,35 +56,31 @@ def fetch(work: Path) -> tuple[Path, Path]:
 
 
 class _Prose(HTMLParser):
-    """The text of a page's body; a blank line between blocks, code listings as they are."""
+    """The text of a page; a blank line between blocks, code listings as they are."""
 
     def __init__(self) -> None:
         super().__init__()
         self.parts: list[str] = []
         self._listing = 0
-        self._body = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._body = self._body or tag == "body"
         self._listing += tag == "pre"
         if tag in _BLOCKS:
             self.parts.append("\n\n")
 
     def handle_endtag(self, tag: str) -> None:
         self._listing -= tag == "pre"
-        self._body = self._body and tag != "body"
         if tag in _BLOCKS:
             self.parts.append("\n\n")
 
     def handle_data(self, data: str) -> None:
-        if self._body:
-            self.parts.append(data if self._listing else re.sub(r"\s+", " ", data))
+        self.parts.append(data if self._listing else re.sub(r"\s+", " ", data))
 
 
-def prose(page: str) -> str:
-    """HTML as paragraphs of text."""
+def prose(body: str) -> str:
+    """A piece of a page's body as paragraphs of text."""
     parser = _Prose()
-    parser.feed(page)
+    parser.feed(body)
     text = re.sub(r" *\n *", "\n", "".join(parser.parts))
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
@@ -99,7 +95,7 @@ def handbook(root: Path) -> str:
         page = (folder / name).read_text()
         # The page's own text stands between the top and the bottom navigation.
         body = page.split("</ul>", 1)[-1].rsplit('<ul class="docnav">', 1)[0]
-        pages.append(prose(f"<body>{body}</body>"))
+        pages.append(prose(body))
     return "\n\n".join(pages)
 
 

@@ -1,0 +1,149 @@
+"""Is calibrated int4 worth it? One table: `python -m benchmarks.quality [--models ...] [--only PATTERN]`.
+
+Models: the embedded default's twins (benchmarks/twins.py: `rotated` without outliers, `permuted` with them,
+`wide` where superblocks of 256 fit) and `trained`, a small model of our own (benchmarks/train_small.py).
+Everything is calibrated on quant/calibration.txt and evaluated on two texts of other domains, teacher-forced
+in the artifact's own runtime by edge.evaluate, so that nothing is fitted to the test.
+
+Results are appended to WORK/results.jsonl, one line for every (model, contender, text); a rerun goes on where
+the last one ended. The table is Markdown on stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders import CONTENDERS, Contender, Made, Subject
+from benchmarks.llama_tools import llama_tools
+from benchmarks.quality_table import table
+from benchmarks.texts import write_texts
+from benchmarks.train_small import train_small
+from benchmarks.twins import DEFAULT, TWINS, write_twin
+from converters.checkpoint import Checkpoint
+from edge.evaluate import CheckpointReference, evaluate
+from edge.sources import resolve
+
+CALIBRATION = Path(__file__).parents[1] / "quant" / "calibration.txt"
+MODELS = ("rotated", "permuted", "trained")
+TEXTS = ("technical", "fiction")
+WINDOWS = 16
+CHARACTERS = 200_000
+"""Of each text; what the windows take is less."""
+MEASURES = ("kl_mean", "kl_median", "kl_p99", "perplexity", "reference_perplexity", "top1")
+
+
+def checkpoint_of(name: str, work: Path) -> Path:
+    """The checkpoint of a model of the table, made under `work` where it is missing."""
+    directory = work / "models" / name
+    if (directory / "config.json").exists():
+        return directory
+    if name in TWINS:
+        write_twin(resolve(DEFAULT).directory, directory, name)
+    else:
+        train_small(write_texts(work / "texts")["training"], directory)
+    return directory
+
+
+def missing(
+    done: list[dict[str, Any]], model: str, contenders: list[Contender], texts: list[str], windows: int
+) -> Iterator[tuple[Contender, list[str]]]:
+    """(contender, texts it has no result for yet)."""
+    have = {(r["model"], r["contender"], r["scope"], r["text"], r["windows"]) for r in done}
+    for contender in contenders:
+        left = [t for t in texts if (model, contender.name, contender.scope, t, windows) not in have]
+        if left:
+            yield contender, left
+
+
+def measure(
+    made: Made, reference: CheckpointReference, text: str, windows: int, threads: int
+) -> dict[str, Any]:
+    """Estimates by name as [value, standard error]."""
+    result = evaluate(made.path, reference, text, windows=windows, threads=threads)
+    data = result.to_data()
+    return {name: [data[name]["value"], data[name]["error"]] for name in MEASURES}
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def run(subject: Subject, contenders: list[Contender], options: argparse.Namespace) -> None:
+    """Make and evaluate what is missing of one model. A contender that cannot be made is said on stderr."""
+    results: Path = options.work / "results.jsonl"
+    texts = {
+        name: file.read_text()[:CHARACTERS] for name, file in write_texts(options.work / "texts").items()
+    }
+    todo = list(missing(read(results), subject.name, contenders, options.texts, options.windows))
+    if not todo:
+        return
+    with Checkpoint.open(subject.checkpoint) as checkpoint:
+        reference = CheckpointReference(checkpoint, name=subject.name)
+        for contender, names in todo:
+            folder = Path(tempfile.mkdtemp(dir=subject.work))
+            try:
+                made = contender.make(subject, folder)
+                for name in names:
+                    row = {
+                        "model": subject.name,
+                        "contender": contender.name,
+                        "scope": contender.scope,
+                        "text": name,
+                        "windows": options.windows,
+                        "linear_bits": made.linear_bits,
+                        "file_bytes": made.file_bytes,
+                        **measure(made, reference, texts[name], options.windows, options.threads),
+                    }
+                    with results.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+                    print(
+                        f"{subject.name} {contender.name} ({contender.scope}) {name}: "
+                        f"KL {row['kl_mean'][0]:.4f}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+            except (RuntimeError, ValueError, OSError) as error:
+                print(f"{subject.name}: no {contender.name} ({contender.scope}): {error}", file=sys.stderr)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(".bench/quality"))
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=[*MODELS, "wide"])
+    parser.add_argument("--only", action="append", help="contenders by SCOPE:NAME, a shell pattern")
+    parser.add_argument("--texts", nargs="+", default=list(TEXTS))
+    parser.add_argument("--windows", type=int, default=WINDOWS, help="of 512 tokens, from each text")
+    parser.add_argument("--calibration", type=Path, default=CALIBRATION)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", action="store_true", help="only print the table of the results so far")
+    options = parser.parse_args()
+    options.work = options.work.absolute()
+    options.work.mkdir(parents=True, exist_ok=True)
+    patterns = options.only or ["*"]
+    contenders = [c for c in CONTENDERS if any(fnmatch(f"{c.scope}:{c.name}", p) for p in patterns)]
+    for name in [] if options.table else options.models:
+        subject = Subject(
+            name=name,
+            checkpoint=checkpoint_of(name, options.work),
+            work=options.work / "artifacts" / name,
+            tools=llama_tools(options.work.parent),
+            calibration=options.calibration,
+            threads=options.threads,
+        )
+        subject.work.mkdir(parents=True, exist_ok=True)
+        run(subject, contenders, options)
+    print(table(read(options.work / "results.jsonl"), options.models, options.texts, options.windows))
+
+
+if __name__ == "__main__":
+    main()
