@@ -14,7 +14,7 @@ In memory: the weights of one layer (float32, twice), the residual streams (or a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class Settings:
 
     gptq: gptq.Settings = field(default_factory=gptq.Settings)
     upstream: float = 1.0
-    residual: float = 1.0
+    residual: float = 0.0
 
 
 Formats = Callable[[Weight], BlockFormat | None]
@@ -61,13 +61,17 @@ class Calibration:
         codes: CodeStore,
         *,
         settings: Settings | None = None,
+        importance: Mapping[str, Floats] | None = None,
         spill: Path | None = None,
     ) -> None:
-        """windows: token ids [n, length]. spill: a directory for the activations, None keeps them in memory."""
+        """windows: token ids [n, length]. importance: of `quant.importance.token_weights`; None counts all tokens
+        alike. spill: a directory for the activations; None keeps them in memory.
+        """
         self.decoder, self.codes = decoder, codes
         self.layer = 0
         self._settings = settings or Settings()
         self._formats = formats
+        self._importance = importance
         self._source = Streamed(checkpoint)
         self._rotary = rope_table(decoder.rope, windows.shape[1])
         count, length = windows.shape
@@ -91,27 +95,27 @@ class Calibration:
         eps, attention = self.decoder.norm_eps, self.decoder.attention
         gain = exact.vector(layer.input_norm)
 
-        def normed() -> Iterator[_Pair]:
+        def normed() -> Iterator[Pair]:
             for _, x, z in self._streams():
-                yield _Pair(rms_norm(x, gain, eps), rms_norm(z, gain, eps))
+                yield Pair(rms_norm(x, gain, eps), rms_norm(z, gain, eps))
 
-        self._code(exact, coded, (layer.q, layer.k, layer.v), normed())
+        self._code(exact, coded, (layer.q, layer.k, layer.v), normed)
         for i, pair in enumerate(normed()):
             self._mixed[0].put(i, attention_mix(exact, layer, attention, pair.exact, *self._rotary))
             self._mixed[1].put(i, attention_mix(coded, layer, attention, pair.coded, *self._rotary))
 
-        def mixed() -> Iterator[_Pair]:
+        def mixed() -> Iterator[Pair]:
             for i, x, z in self._streams():
-                yield _Pair(self._mixed[0].get(i), self._mixed[1].get(i), x - z)
+                yield Pair(self._mixed[0].get(i), self._mixed[1].get(i), x - z)
 
-        self._code(exact, coded, (layer.o,), mixed())
+        self._code(exact, coded, (layer.o,), mixed)
         for i, x, z in self._streams():
             self.exact.put(i, x + exact.project(layer.o, self._mixed[0].get(i)))
             self.coded.put(i, z + coded.project(layer.o, self._mixed[1].get(i)))
         gain = exact.vector(layer.post_attention_norm)
-        self._code(exact, coded, (layer.gate, layer.up), normed())
+        self._code(exact, coded, (layer.gate, layer.up), normed)
         # The MLP's inner activations are the widest of all: made twice rather than kept.
-        self._code(exact, coded, (layer.down,), self._inner(exact, coded, layer, gain))
+        self._code(exact, coded, (layer.down,), lambda: self._inner(exact, coded, layer, gain))
         for (i, x, z), pair in zip(self._streams(), self._inner(exact, coded, layer, gain), strict=True):
             self.exact.put(i, x + exact.project(layer.down, pair.exact))
             self.coded.put(i, z + coded.project(layer.down, pair.coded))
@@ -153,52 +157,61 @@ class Calibration:
         for i in range(self.exact.count):
             yield i, self.exact.get(i), self.coded.get(i)
 
-    def _inner(self, exact: Resident, coded: Resident, layer: Layer, gain: Floats) -> Iterator[_Pair]:
+    def _inner(self, exact: Resident, coded: Resident, layer: Layer, gain: Floats) -> Iterator[Pair]:
         eps = self.decoder.norm_eps
         for _, x, z in self._streams():
-            yield _Pair(
+            yield Pair(
                 swiglu_mix(exact, layer, rms_norm(x, gain, eps)),
                 swiglu_mix(coded, layer, rms_norm(z, gain, eps)),
                 x - z,
             )
 
     def _code(
-        self, exact: Resident, coded: Resident, weights: tuple[Weight, ...], inputs: Iterator[_Pair]
+        self,
+        exact: Resident,
+        coded: Resident,
+        weights: tuple[Weight, ...],
+        inputs: Callable[[], Iterator[Pair]],
     ) -> None:
         """Code weights that take the same inputs."""
-        formats = [self._formats(weight) for weight in weights]
-        if not any(formats):
+        asked = [(weight, fmt) for weight in weights if (fmt := self._formats(weight)) is not None]
+        counted = [None if self._importance is None else self._importance[w.name] for w, _ in asked]
+        if not asked:
             return
-        moments = _Moments.of(inputs)
+        # Without importance one set of moments serves all.
+        moments = moments_of(inputs(), counted if self._importance else [None])
+        factors = [self._factors(each, asked[0][0]) for each in moments]
+        for i, (weight, fmt) in enumerate(asked):
+            own = i if self._importance else 0
+            wanted = target(exact.matrix(weight), moments[own], self._settings)
+            blocks = gptq.quantize(wanted, factors[own], fmt, self._settings.gptq)
+            self.codes.put(weight, blocks)
+            coded.replace(weight, dequantize(blocks))
+
+    def _factors(self, moments: Moments, weight: Weight) -> gptq.Factors:
         try:
-            factors = gptq.factorize(moments.hessian, self._settings.gptq)
+            return gptq.factorize(moments.hessian, self._settings.gptq)
         except gptq.SingularError as error:
             raise CheckpointError(
-                f"the calibration inputs of {weights[0].name} cannot be used: {error}",
+                f"the calibration inputs of {weight.name} cannot be used: {error}",
                 hint="give a longer and more varied text to --calibrate",
             ) from None
-        for weight, fmt in zip(weights, formats, strict=True):
-            if fmt is not None:
-                target = self._target(exact.matrix(weight), moments)
-                blocks = gptq.quantize(target, factors, fmt, self._settings.gptq)
-                self.codes.put(weight, blocks)
-                coded.replace(weight, dequantize(blocks))
 
-    def _target(self, matrix: Floats, moments: _Moments) -> Floats:
-        """The real-valued weight that best makes up for what was lost before."""
-        settings = self._settings
-        missing = settings.upstream * (matrix @ (moments.cross - moments.hessian))
-        if moments.residual is not None:
-            missing += settings.residual * moments.residual
-        damped = moments.hessian.astype(np.float64)
-        diagonal = np.einsum("ii->i", damped)
-        diagonal += settings.gptq.damping * diagonal.mean()
-        correction: Floats = np.linalg.solve(damped, missing.T.astype(np.float64)).T.astype(np.float32)
-        return matrix + correction
+
+def target(matrix: Floats, moments: Moments, settings: Settings) -> Floats:
+    """The real-valued weight that best makes up for what was lost before: W + (W (C - H) + B) H^-1."""
+    missing = settings.upstream * (matrix @ (moments.cross - moments.hessian))
+    if moments.residual is not None:
+        missing += settings.residual * moments.residual
+    damped = moments.hessian.astype(np.float64)
+    diagonal = np.einsum("ii->i", damped)
+    diagonal += settings.gptq.damping * diagonal.mean()
+    correction: Floats = np.linalg.solve(damped, missing.T.astype(np.float64)).T.astype(np.float32)
+    return matrix + correction
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
     """Inputs of a linear layer in both streams [length, columns], and where its output is added the difference
     of the residual streams [length, rows]."""
 
@@ -208,35 +221,46 @@ class _Pair:
 
 
 @dataclass
-class _Moments:
-    """Means over tokens: hessian z z^T, cross x z^T [columns, columns], residual r z^T [rows, columns] or None."""
+class Moments:
+    """Weighted means over tokens: hessian z z^T, cross x z^T [columns, columns], residual r z^T [rows, columns]."""
 
     hessian: Floats
     cross: Floats
     residual: Floats | None
 
-    @classmethod
-    def of(cls, pairs: Iterator[_Pair]) -> _Moments:
-        total: _Moments | None = None
-        tokens = 0
-        for pair in pairs:
-            tokens += len(pair.coded)
-            part = cls(
-                pair.coded.T @ pair.coded,
-                pair.exact.T @ pair.coded,
-                None if pair.residual is None else pair.residual.T @ pair.coded,
-            )
-            total = part if total is None else total.add(part)
-        assert total is not None
-        total.hessian /= tokens
-        total.cross /= tokens
-        if total.residual is not None:
-            total.residual /= tokens
-        return total
-
-    def add(self, other: _Moments) -> _Moments:
+    def add(self, other: Moments) -> None:
         self.hessian += other.hessian
         self.cross += other.cross
         if self.residual is not None and other.residual is not None:
             self.residual += other.residual
-        return self
+
+    def divide(self, tokens: int) -> None:
+        self.hessian /= tokens
+        self.cross /= tokens
+        if self.residual is not None:
+            self.residual /= tokens
+
+
+def moments_of(pairs: Iterator[Pair], importance: Sequence[Floats | None]) -> list[Moments]:
+    """One set for each of `importance`: token weights [windows, length], or None where all count alike."""
+    totals: list[Moments] = []
+    tokens = 0
+    for window, pair in enumerate(pairs):
+        tokens += len(pair.coded)
+        for i, weights in enumerate(importance):
+            part = _part(pair, None if weights is None else np.sqrt(weights[window])[:, None])
+            if window:
+                totals[i].add(part)
+            else:
+                totals.append(part)
+    for total in totals:
+        total.divide(tokens)
+    return totals
+
+
+def _part(pair: Pair, root: Floats | None) -> Moments:
+    exact, coded, residual = pair.exact, pair.coded, pair.residual
+    if root is not None:
+        exact, coded = exact * root, coded * root
+        residual = None if residual is None else residual * root
+    return Moments(coded.T @ coded, exact.T @ coded, None if residual is None else residual.T @ coded)

@@ -160,12 +160,11 @@ class _Rows:
         held: Floats | None,
     ) -> None:
         """Code one block [32, rows] for `target`; with `held`, only the rows whose cost gets below it."""
-        weights = np.square(np.diagonal(factor))[:, None]
-        coded = _best(target, carried, factor, candidates(target + carried, weights, self.format))
+        coded = nearest_plane(target, carried, factor, candidates(target + carried, self.format))
         aim = factor.T @ target + carried * np.diagonal(factor)[:, None]
         for _ in range(2):
             again = refit(aim, factor.T @ coded[0], coded[2], self.format)
-            coded = _better(coded, _best(target, carried, factor, again))
+            coded = _better(coded, nearest_plane(target, carried, factor, again))
         codes, scale, zero, cost = coded
         if held is not None:
             keep = cost >= held
@@ -196,8 +195,12 @@ Coded = tuple[Floats, Floats, Floats, Floats]
 """Codes [32, rows], their scales, zero points and costs [rows]."""
 
 
-def _best(target: Floats, carried: Floats, factor: Floats, tried: Candidates) -> Coded:
-    """Nearest plane in one block with each candidate scale, and the one of least cost per row."""
+def nearest_plane(target: Floats, carried: Floats, factor: Floats, tried: Candidates) -> Coded:
+    """Codes of one block with each candidate scale, and of those the ones of least cost per row.
+
+    target, carried: float32 [32, rows]; what the errors of the blocks before want added is in `carried`. factor: the
+    block's corner of V.
+    """
     count, rows = tried.scales.shape
     normal = factor / np.diagonal(factor)[None]
     inverse = np.float32(1) / tried.scales

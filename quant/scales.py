@@ -13,15 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quant import rtn
 from quant.blocks import BlockFormat
 from quant.search import ASYM_BITS, TINY, round_scale
 
 Floats = NDArray[np.float32]
 
-# Divisions of a block's largest magnitude, in steps of the code range: 1 keeps it, less clips it.
-SHARES = np.linspace(0.6, 1.1, 11, dtype=np.float32)
-SHRUNK = np.array([0.7, 0.78, 0.86, 0.93, 1.0, 1.05], np.float32)
-"""Asymmetric: share of the span from the least to the largest weight that the codes cover."""
+# Around the scale that rounding to nearest would take, which is the best when all columns count the same.
+SHARES = np.array([1.0, 0.97, 1.03, 0.93, 1.07, 0.88, 0.82, 0.75, 0.67], np.float32)
 
 
 @dataclass(frozen=True)
@@ -33,21 +32,22 @@ class Candidates:
     high: Floats | np.float32
 
 
-def candidates(target: Floats, weights: Floats, fmt: BlockFormat) -> Candidates:
-    """For blocks `target` [32, rows]; `weights` [32, 1] are what an error of each column costs."""
-    levels = 1 << fmt.bits
+def candidates(target: Floats, fmt: BlockFormat) -> Candidates:
+    """For blocks `target` [32, rows]."""
+    rounded = rtn.quantize(np.ascontiguousarray(target.T), fmt)
+    scale = rounded.scales[:, 0].astype(np.float32)
+    scale = np.where(scale == 0, TINY, scale)
     if fmt.symmetric:
-        half = np.float32(levels // 2)
-        top = np.maximum(np.abs(target).max(axis=0), TINY)
-        steps = SHARES[:, None] * (top / half)
-        scales = round_scale(np.concatenate([steps, -steps]), 11)
-        return Candidates(scales, -half, half - 1)
-    last = np.float32(levels - 1)
+        half = np.float32(1 << (fmt.bits - 1))
+        steps = SHARES[:, None] * scale
+        return Candidates(round_scale(np.concatenate([steps, -steps]), 11), -half, half - 1)
+    last = np.float32((1 << fmt.bits) - 1)
+    scales = round_scale(SHARES[:, None] * scale, ASYM_BITS)
     low, high = np.minimum(target.min(axis=0), 0), np.maximum(target.max(axis=0), 0)
-    span = np.maximum(high - low, TINY)
-    scales = round_scale(SHRUNK[:, None] * (span / last), ASYM_BITS)
     # The middle of the span in the middle of the codes.
     zero = np.clip(np.rint(last / 2 - (low + high) / 2 / scales), 0, last)
+    if rounded.zeros is not None:
+        zero[0] = rounded.zeros[:, 0]
     return Candidates(scales, -zero, last - zero)
 
 
