@@ -18,7 +18,7 @@ from quant.blocks import Blocks
 Encoded = Blocks | NDArray[np.generic]
 """A row chunk as stored: Blocks, or float32 / float16 / ml_dtypes.bfloat16 rows, [n, columns] or [n]."""
 
-Storage = Literal["f32", "f16", "bf16", "int4", "int4_asym", "int8"]
+Storage = Literal["f32", "f16", "bf16", "int4", "int4_asym", "int5", "int8"]
 """How a weight lies in an artifact: a float type, or a block format of `quant.blocks`."""
 
 

@@ -80,9 +80,7 @@ def backward(
     for index, layer in reversed(list(enumerate(decoder.layers))):
         hidden = store.get(index)
         weights = Resident(streamed, layer)
-        for weight in layer.weights():
-            if weight.is_matrix:
-                observer.on_weight(weight, weights.matrix(weight))
+        observer.on_layer(layer, weights)
         for sequence, gradient in zip(hidden, gradients, strict=True):
             gradient[:] = layer_backward(weights, layer, decoder, sequence, gradient, cos, sin, observer)
         tell(1)

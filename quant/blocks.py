@@ -6,11 +6,13 @@ conversion hold the same codes and dequantize to the same floats, bit for bit:
     name        value          ONNX (com.microsoft)                     GGUF (ggml block)
     int4        (c - 8) s      MatMulNBits bits=4, no zero points       Q4_0  f16 s, 16 bytes
     int4_asym   (c - z) s      MatMulNBits bits=4, zero points          Q4_1  f16 s, f16 m = -z s, 16 bytes
+    int5        (c - 16) s     none: onnxruntime 1.32 takes 2, 4, 8     Q5_0  f16 s, 4 bytes of fifth bits, 16 bytes
     int8        (c - 128) s    MatMulNBits bits=8, zero point 128       Q8_0  f16 s, 32 signed bytes
 
 Every product above is exact in float32: 11 bits of scale times at most 8 bits of code.
 Two nibbles of a byte hold neighbours (2j, 2j + 1) in ONNX, and halves (j, j + 16) in GGUF; low nibble first.
-Sources: onnxruntime docs/ContribOperators.md (MatMulNBits); ggml-common.h (block_q4_0, block_q4_1, block_q8_0).
+Sources: onnxruntime docs/ContribOperators.md (MatMulNBits); ggml-common.h (block_q4_0, block_q4_1, block_q5_0,
+block_q8_0).
 """
 
 from __future__ import annotations
@@ -31,31 +33,36 @@ except ImportError:
 
 BLOCK = 32
 
-FormatName = Literal["int4", "int4_asym", "int8"]
+FormatName = Literal["int4", "int4_asym", "int5", "int8"]
 
 
 @dataclass(frozen=True)
 class BlockFormat:
-    """One line of the table above. `gguf_bytes`: size of one packed ggml block of 32 weights."""
+    """One line of the table above.
+
+    `gguf_bytes`: size of one packed ggml block of 32 weights. `in_onnx`: whether onnxruntime multiplies by it.
+    """
 
     name: FormatName
     bits: int
     symmetric: bool
-    gguf_type: Literal["Q4_0", "Q4_1", "Q8_0"]
+    gguf_type: Literal["Q4_0", "Q4_1", "Q5_0", "Q8_0"]
     gguf_bytes: int
+    in_onnx: bool = True
 
 
 INT4 = BlockFormat("int4", 4, True, "Q4_0", 18)
 INT4_ASYM = BlockFormat("int4_asym", 4, False, "Q4_1", 20)
+INT5 = BlockFormat("int5", 5, True, "Q5_0", 22, in_onnx=False)
 INT8 = BlockFormat("int8", 8, True, "Q8_0", 34)
-FORMATS: dict[str, BlockFormat] = {f.name: f for f in (INT4, INT4_ASYM, INT8)}
+FORMATS: dict[str, BlockFormat] = {f.name: f for f in (INT4, INT4_ASYM, INT5, INT8)}
 
 
 @dataclass(frozen=True)
 class Blocks:
     """Rows of a matrix as codes.
 
-    codes: uint8 [rows, columns], unpacked, 0..15 (int4) or 0..255 (int8).
+    codes: uint8 [rows, columns], unpacked, 0..15 (int4), 0..31 (int5) or 0..255 (int8).
     scales: float16 [rows, columns / 32]. zeros: uint8 [rows, columns / 32], or None when symmetric.
     """
 
@@ -92,7 +99,10 @@ def to_matmulnbits(
 
     weights uint8 [rows, nblocks, 16 or 32]; scales float16 [rows, nblocks]; zero points
     uint8 [rows, ceil(nblocks / 2)], two a byte and the odd last high nibble 0, or None when symmetric.
+    ValueError for int5.
     """
+    if not blocks.format.in_onnx:
+        raise ValueError(f"onnxruntime has no MatMulNBits of {blocks.format.bits} bits")
     rows, columns = blocks.codes.shape
     nblocks = columns // BLOCK
     if blocks.format.bits == 8:
@@ -119,7 +129,7 @@ def from_matmulnbits(
 
 
 def to_gguf(blocks: Blocks) -> NDArray[np.uint8]:
-    """Rows of Q4_0, Q4_1 or Q8_0 blocks (`format.gguf_type`), uint8 [rows, nblocks * format.gguf_bytes]."""
+    """Rows of ggml blocks of `format.gguf_type`, uint8 [rows, nblocks * format.gguf_bytes]."""
     fmt = blocks.format
     rows, nblocks = blocks.scales.shape
     heads = _bytes(blocks.scales)
@@ -139,9 +149,12 @@ def _pack(bits: int, heads: NDArray[np.uint8], codes: NDArray[np.uint8], out: ND
     out[:, :, :start] = heads
     if bits == 8:
         np.bitwise_xor(codes, 0x80, out=out[:, :, start:])
-    else:
-        np.left_shift(codes[:, :, BLOCK // 2 :], 4, out=out[:, :, start:])
-        out[:, :, start:] |= codes[:, :, : BLOCK // 2]
+        return
+    if bits == 5:
+        out[:, :, start : start + BLOCK // 8] = np.packbits(codes >> 4, axis=2, bitorder="little")
+        codes, start = codes & np.uint8(0x0F), start + BLOCK // 8
+    np.left_shift(codes[:, :, BLOCK // 2 :], 4, out=out[:, :, start:])
+    out[:, :, start:] |= codes[:, :, : BLOCK // 2]
 
 
 def from_gguf(fmt: BlockFormat, data: NDArray[np.uint8]) -> Blocks:
@@ -152,7 +165,11 @@ def from_gguf(fmt: BlockFormat, data: NDArray[np.uint8]) -> Blocks:
     if fmt.bits == 8:
         return Blocks(fmt, (packed[:, :, 2:] ^ np.uint8(0x80)).reshape(rows, -1), scales)
     nibbles = packed[:, :, fmt.gguf_bytes - BLOCK // 2 :]
-    codes = np.concatenate([nibbles & 0x0F, nibbles >> 4], axis=2).reshape(rows, -1)
+    codes: NDArray[np.uint8] = np.concatenate([nibbles & 0x0F, nibbles >> 4], axis=2)
+    if fmt.bits == 5:
+        fifths: NDArray[np.uint8] = np.unpackbits(packed[:, :, 2 : 2 + BLOCK // 8], axis=2, bitorder="little")
+        codes |= fifths << np.uint8(4)
+    codes = codes.reshape(rows, -1)
     if fmt.symmetric:
         return Blocks(fmt, codes, scales)
     minima = np.ascontiguousarray(packed[:, :, 2:4]).view("<f2")[:, :, 0].astype(np.float32)

@@ -19,12 +19,13 @@
 #define HALF_MAX 65504.0f
 
 enum { BLOCK = 32, ASYM_BITS = 7 };
-enum format { INT4, INT4_ASYM, INT8, FORMATS };
+enum format { INT4, INT4_ASYM, INT5, INT8, FORMATS };
 enum dtype { F32, F16, BF16, F64, DTYPES };
 
 static const int WIDTHS[] = {4, 2, 2, 8};
-static const float LIMITS[] = {HALF_MAX * 8, 32768, HALF_MAX * 127};
+static const float LIMITS[] = {HALF_MAX * 8, 32768, HALF_MAX * 16, HALF_MAX * 127};
 static const float DIVISORS[] = {-7.8f, -8.2f, -8.6f, -9.0f, 6.35f, 6.75f, 7.1f, 7.45f};
+static const float DIVISORS_5[COUNT(DIVISORS)] = {-14.1f, -14.85f, -15.2f, -15.8f, -16.1f, -16.4f, -16.7f, 13.1f};
 static const float SPANS[] = {14.2f, 14.75f, 15.3f, 15.85f, 16.4f, 16.95f, 17.5f};
 static const float NEIGHBOURS[] = {1.0f, 0.989f, 1.011f};
 
@@ -141,16 +142,23 @@ static PyObject *quantize(PyObject *module, PyObject *args) {
     return result;
 }
 
-/* GGUF blocks: `head` bytes as they are, then 32 signed bytes, or 16 with weight j low and j + 16 high. */
+/* GGUF blocks: `head` bytes as they are, then 32 signed bytes; or, of 5 bits, 4 bytes with the highest bit of
+ * weight i at bit i, and 16 bytes with the lower 4 bits of weight j low and of j + 16 high. */
 static void pack_blocks(const uint8_t *heads, const uint8_t *codes, uint8_t *out, Py_ssize_t count, int head,
                         int bits) {
     for (Py_ssize_t block = 0; block < count; block++) {
         memcpy(out, heads + block * head, (size_t)head);
         out += head;
+        uint8_t *nibbles = out + (bits == 5 ? BLOCK / 8 : 0);
         if (bits == 8)
             for (int i = 0; i < BLOCK; i++) out[i] = codes[i] ^ 0x80;
         else
-            for (int i = 0; i < BLOCK / 2; i++) out[i] = (uint8_t)(codes[i] | codes[i + BLOCK / 2] << 4);
+            for (int i = 0; i < BLOCK / 2; i++)
+                nibbles[i] = (uint8_t)((codes[i] & 0xF) | codes[i + BLOCK / 2] << 4);
+        if (bits == 5) {
+            memset(out, 0, BLOCK / 8);
+            for (int i = 0; i < BLOCK; i++) out[i / 8] |= (uint8_t)(codes[i] >> 4 << i % 8);
+        }
         out += BLOCK * bits / 8;
         codes += BLOCK;
     }
@@ -163,7 +171,7 @@ static PyObject *pack(PyObject *module, PyObject *args) {
     if (!PyArg_ParseTuple(args, "iy*y*w*", &bits, &heads, &codes, &out)) return NULL;
     Py_ssize_t count = codes.len / BLOCK;
     int head = count ? (int)(heads.len / count) : 0;
-    int fits = (bits == 4 || bits == 8) && codes.len == count * BLOCK && heads.len == count * head &&
+    int fits = (bits == 4 || bits == 5 || bits == 8) && codes.len == count * BLOCK && heads.len == count * head &&
                out.len == count * (head + BLOCK * bits / 8);
     if (fits) {
         Py_BEGIN_ALLOW_THREADS

@@ -64,8 +64,8 @@ INLINE void NAME(finish)(TILE *t, VF s, VF low, VF high, VF offset, VI dead) {
     t->scale = SELECT(dead, (VF){0}, s);
 }
 
-/* search._int4, _int4_asym and _int8 */
-static void NAME(int4)(TILE *t) {
+/* search._symmetric, _int4_asym and _int8 */
+INLINE void NAME(symmetric)(TILE *t, float half, const float *divisors) {
     VF top = {0}, y[BLOCK];
     for (int i = 0; i < BLOCK; i++)
         TAKE_IF(NAME(magnitude)(t->x[i]) > NAME(magnitude)(top), t->x[i], top);
@@ -74,13 +74,13 @@ static void NAME(int4)(TILE *t) {
     VF inverse = 1.0f / top;
     for (int i = 0; i < BLOCK; i++) y[i] = t->x[i] * inverse;
 
-    VF low = ALL(-8), high = ALL(7), best = ALL(-1), ratio = {0};
+    VF low = ALL(-half), high = ALL(half - 1), best = ALL(-1), ratio = {0};
     for (int k = 0; k < COUNT(DIVISORS); k++) {
         VF yq = {0}, qq = {0};
         for (int i = 0; i < BLOCK; i++) {
-            VF q = y[i] * DIVISORS[k];
-            /* |y| <= 1, and the positive divisors are below 7.5: no code of theirs leaves the range. */
-            q = NAME(nearest)(DIVISORS[k] > 0 ? q : NAME(clip)(q, low, high));
+            VF q = y[i] * divisors[k];
+            /* |y| <= 1, and the positive divisors are below half - 0.5: no code of theirs leaves the range. */
+            q = NAME(nearest)(divisors[k] > 0 ? q : NAME(clip)(q, low, high));
             yq += y[i] * q;
             qq += q * q;
         }
@@ -90,9 +90,9 @@ static void NAME(int4)(TILE *t) {
         TAKE_IF(better, score, best);
     }
 
-    VF s = NAME(grid)(top * -0.125f, 11), next = NAME(grid)(top * ratio, 11);
+    VF s = NAME(grid)(top * (-1.0f / half), 11), next = NAME(grid)(top * ratio, 11);
     TAKE_IF(NAME(error)(t, next, low, high) < NAME(error)(t, s, low, high), next, s);
-    NAME(finish)(t, s, low, high, ALL(8), dead);
+    NAME(finish)(t, s, low, high, ALL(half), dead);
 }
 
 static void NAME(int4_asym)(TILE *t) {
@@ -160,7 +160,8 @@ static Py_ssize_t NAME(quantize)(enum format format, enum dtype dtype, const voi
             if (!load(block, rows, dtype, first + lane, LIMITS[format])) return first + lane;
             for (int i = 0; i < BLOCK; i++) ((float *)&t.x[i])[lane] = block[i];
         }
-        if (format == INT4) NAME(int4)(&t);
+        if (format == INT4) NAME(symmetric)(&t, 8, DIVISORS);
+        if (format == INT5) NAME(symmetric)(&t, 16, DIVISORS_5);
         if (format == INT4_ASYM) NAME(int4_asym)(&t);
         if (format == INT8) NAME(int8)(&t);
         for (int lane = 0; lane < lanes; lane++) {

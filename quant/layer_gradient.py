@@ -20,8 +20,8 @@ class Observer:
     Arrays belong to the pass: copy what is to be kept. Layers come last first.
     """
 
-    def on_weight(self, weight: Weight, values: Floats) -> None:
-        """Before any `on_linear` of it: a layer's matrix, float32 [rows, columns]."""
+    def on_layer(self, layer: Layer, weights: Resident) -> None:
+        """Before the windows of a layer: its weights in float32."""
 
     def on_linear(self, weight: Weight, inputs: Floats, gradients: Floats) -> None:
         """outputs = inputs @ weight.T: inputs [tokens, columns], and the gradient at the outputs [tokens, rows]."""

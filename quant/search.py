@@ -27,12 +27,15 @@ HALF_MAX = np.float32(65504)
 LIMITS: dict[FormatName, np.float32] = {
     "int4": HALF_MAX * np.float32(8),
     "int4_asym": np.float32(32768),
+    "int5": HALF_MAX * np.float32(16),
     "int8": HALF_MAX * np.float32(127),
 }
 """The largest magnitude whose scale (for int4_asym also scale times zero point) is a finite float16."""
 
 DIVISORS = np.array([-7.8, -8.2, -8.6, -9.0, 6.35, 6.75, 7.1, 7.45], np.float32)
 """int4: the weight of largest magnitude over the scale. It lands on -8, or on 6 or 7, the far end clipped."""
+DIVISORS_5 = np.array([-14.1, -14.85, -15.2, -15.8, -16.1, -16.4, -16.7, 13.1], np.float32)
+"""int5: likewise, on -14 to -16 or on 13. The eight that together come nearest to the best of 160."""
 SPANS = np.array([14.2, 14.75, 15.3, 15.85, 16.4, 16.95, 17.5], np.float32)
 """int4_asym: steps from the least to the largest weight of a block."""
 NEIGHBOURS = np.array([1.0, 0.989, 1.011], np.float32)
@@ -75,7 +78,7 @@ def quantize(rows: NDArray[np.generic], fmt: BlockFormat) -> Blocks:
     codes = np.empty((count, BLOCK), np.uint8)
     scales = np.empty(count, np.float16)
     zeros = np.empty(count, np.uint8)
-    choose = {"int4": _int4, "int4_asym": _int4_asym, "int8": _int8}[fmt.name]
+    choose = {"int4": _int4, "int4_asym": _int4_asym, "int5": _int5, "int8": _int8}[fmt.name]
     for start in range(0, count, SLAB):
         slab = slice(start, start + SLAB)
         x = np.ascontiguousarray(widen(flat[slab]).T)
@@ -97,18 +100,27 @@ Choice = tuple[FloatArray, FloatArray | None, NDArray[np.bool_]]
 
 
 def _int4(x: FloatArray) -> Choice:
+    return _symmetric(x, np.float32(8), DIVISORS)
+
+
+def _int5(x: FloatArray) -> Choice:
+    return _symmetric(x, np.float32(16), DIVISORS_5)
+
+
+def _symmetric(x: FloatArray, half: np.float32, divisors: FloatArray) -> Choice:
+    """Codes -half..half - 1."""
     top = np.take_along_axis(x, np.abs(x).argmax(axis=0)[None], axis=0)[0]
     dead = np.abs(top) <= TINY / 2
     top = np.where(dead, ONE, top)
     y = x * _divide(ONE, top)
-    low, high = np.float32(-8), np.float32(7)
+    low, high = -half, half - ONE
     best, ratio = np.full_like(top, -1), np.zeros_like(top)
-    for divisor in DIVISORS:
+    for divisor in divisors:
         fit, score = _score(y, _round(y * divisor, low, high))
         better = score > best
         ratio = np.where(better, fit, ratio)
         best = np.where(better, score, best)
-    scale, following = _grid(top * np.float32(-0.125), 11), _grid(top * ratio, 11)
+    scale, following = round_scale(top * -_divide(ONE, half), 11), round_scale(top * ratio, 11)
     better = _error(x, following, low, high) < _error(x, scale, low, high)
     return np.where(better, following, scale), None, dead
 
@@ -129,11 +141,11 @@ def _int4_asym(x: FloatArray) -> Choice:
         ratio = np.where(better, fit, ratio)
         best = np.where(better, score, best)
         zero = np.where(better, z, zero)
-    scale = _grid(_divide(span, last), ASYM_BITS)
+    scale = round_scale(_divide(span, last), ASYM_BITS)
     chosen = _round(-bottom * _divide(ONE, scale), none, last)
     error = _error(x, scale, -chosen, last - chosen)
     for neighbour in NEIGHBOURS:
-        following = _grid(span * ratio * neighbour, ASYM_BITS)
+        following = round_scale(span * ratio * neighbour, ASYM_BITS)
         error_then = _error(x, following, -zero, last - zero)
         better = error_then < error
         scale = np.where(better, following, scale)
@@ -146,7 +158,7 @@ def _int8(x: FloatArray) -> Choice:
     """absmax / 127 in float16, or the next float16 where rounding down clips more than it wins."""
     low, high = np.float32(-128), np.float32(127)
     top = np.abs(x).max(axis=0)
-    scale = _grid(_divide(top, high), 11)
+    scale = round_scale(_divide(top, high), 11)
     above = np.minimum(
         np.nextafter(scale.astype(np.float16), np.float16(np.inf)).astype(np.float32), HALF_MAX
     )
@@ -165,7 +177,7 @@ def _round(v: FloatArray, low: FloatArray | np.float32, high: FloatArray | np.fl
     return rounded
 
 
-def _grid(v: FloatArray, keep: int) -> FloatArray:
+def round_scale(v: FloatArray, keep: int) -> FloatArray:
     """To `keep` significant bits, as a float16 that is neither zero nor infinite; ties to even."""
     magnitude = np.abs(v)
     _, exponent = np.frexp(magnitude)

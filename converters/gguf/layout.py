@@ -22,6 +22,7 @@ TYPES: dict[str, GGMLQuantizationType] = {
     "bf16": GGMLQuantizationType.BF16,
     "int4": GGMLQuantizationType.Q4_0,
     "int4_asym": GGMLQuantizationType.Q4_1,
+    "int5": GGMLQuantizationType.Q5_0,
     "int8": GGMLQuantizationType.Q8_0,
 }
 """Storages of a recipe (`converters.writer.Storage`) as ggml types."""

@@ -22,6 +22,7 @@ _FILE_TYPES = {
     "bf16": LlamaFileType.MOSTLY_BF16,
     "int4": LlamaFileType.MOSTLY_Q4_0,
     "int4_asym": LlamaFileType.MOSTLY_Q4_1,
+    "int5": LlamaFileType.MOSTLY_Q5_0,
     "int8": LlamaFileType.MOSTLY_Q8_0,
 }
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?)\n---\s*\n", re.DOTALL)

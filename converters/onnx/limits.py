@@ -5,6 +5,7 @@ from __future__ import annotations
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
 from converters.writer import Storages
+from quant.blocks import FORMATS
 
 REREAD_AT = 4096
 """Where onnxruntime-genai computes the cache anew when a LongRoPE model grows beyond it (generators.cpp)."""
@@ -51,4 +52,9 @@ def check(decoder: Decoder, recipe: Storages) -> None:
             hint="set eos_token_id in config.json or generation_config.json",
         )
     for weight in decoder.weights():
-        recipe.storage(weight)
+        storage = recipe.storage(weight)
+        if storage in FORMATS and not FORMATS[storage].in_onnx:
+            raise UnsupportedError(
+                f"{weight.name} is stored as {storage}, but onnxruntime multiplies by 2, 4 or 8 bits only",
+                hint="give it int4 or int8 in the recipe, or convert for llama.cpp alone: --target android",
+            )

@@ -25,7 +25,7 @@ from quant.recipe import Recipe, Rule
 from tests.converters.gguf_support import bare_decoder, llama, write_gguf
 
 Tiny = Callable[..., Path]
-STORAGES = ["f32", "f16", "bf16", "int8", "int4", "int4_asym"]
+STORAGES = ["f32", "f16", "bf16", "int8", "int5", "int4", "int4_asym"]
 
 
 def uniform(storage: Any) -> Recipe:
@@ -254,5 +254,5 @@ def test_types_are_ggmls() -> None:
     from converters.gguf.layout import TYPES
 
     assert [TYPES[s] for s in STORAGES] == [
-        GGMLQuantizationType[name] for name in ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
+        GGMLQuantizationType[name] for name in ("F32", "F16", "BF16", "Q8_0", "Q5_0", "Q4_0", "Q4_1")
     ]

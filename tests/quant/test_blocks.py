@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from quant import blocks as codec
-from quant.blocks import BLOCK, FORMATS, INT4, INT4_ASYM, INT8, BlockFormat, Blocks
+from quant.blocks import BLOCK, FORMATS, INT4, INT4_ASYM, INT5, INT8, BlockFormat, Blocks
 
 EVERY = pytest.mark.parametrize("fmt", FORMATS.values(), ids=list(FORMATS))
+IN_ONNX = pytest.mark.parametrize("fmt", [f for f in FORMATS.values() if f.in_onnx], ids=lambda f: f.name)
 
 
 def random_blocks(fmt: BlockFormat, rows: int, nblocks: int, seed: int = 0) -> Blocks:
@@ -47,7 +48,8 @@ def assert_same(a: Blocks, b: Blocks) -> None:
 def test_both_formats_hold_the_same_codes(fmt: BlockFormat, nblocks: int) -> None:
     blocks = random_blocks(fmt, 7, nblocks)
     assert_same(codec.from_gguf(fmt, codec.to_gguf(blocks)), blocks)
-    assert_same(codec.from_matmulnbits(fmt, *codec.to_matmulnbits(blocks)), blocks)
+    if fmt.in_onnx:
+        assert_same(codec.from_matmulnbits(fmt, *codec.to_matmulnbits(blocks)), blocks)
 
 
 @EVERY
@@ -57,6 +59,8 @@ def test_packers_of_a_row_slice_give_the_slice(fmt: BlockFormat) -> None:
         fmt, blocks.codes[2:5], blocks.scales[2:5], None if blocks.zeros is None else blocks.zeros[2:5]
     )
     np.testing.assert_array_equal(codec.to_gguf(part), codec.to_gguf(blocks)[2:5])
+    if not fmt.in_onnx:
+        return
     for whole, sliced in zip(codec.to_matmulnbits(blocks), codec.to_matmulnbits(part), strict=True):
         if whole is not None:
             np.testing.assert_array_equal(sliced, whole[2:5])
@@ -78,7 +82,7 @@ def test_gguf_package_reads_the_same_values(fmt: BlockFormat) -> None:
     np.testing.assert_array_equal(theirs, codec.dequantize(blocks))
 
 
-@EVERY
+@IN_ONNX
 def test_matmulnbits_reads_the_same_values(fmt: BlockFormat) -> None:
     blocks = random_blocks(fmt, 12, 3)
     weights, scales, zeros = codec.to_matmulnbits(blocks)
@@ -93,7 +97,7 @@ def test_matmulnbits_reads_the_same_values(fmt: BlockFormat) -> None:
     np.testing.assert_array_equal(theirs.T, codec.dequantize(blocks))
 
 
-@EVERY
+@IN_ONNX
 def test_gather_block_quantized_reads_the_same_values(fmt: BlockFormat) -> None:
     blocks = random_blocks(fmt, 12, 3)
     weights, scales, zeros = codec.to_matmulnbits(blocks)
@@ -110,7 +114,7 @@ def test_gather_block_quantized_reads_the_same_values(fmt: BlockFormat) -> None:
     np.testing.assert_array_equal(theirs, codec.dequantize(blocks)[order])
 
 
-@EVERY
+@IN_ONNX
 def test_dequantize_linear_reads_the_same_values(fmt: BlockFormat) -> None:
     """ONNX's own blocked DequantizeLinear (opset 21), with an explicit zero point."""
     blocks = random_blocks(fmt, 4, 3)
@@ -151,6 +155,20 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         Blocks(INT4_ASYM, codes, scales)
     with pytest.raises(ValueError, match="zeros"):
         Blocks(INT8, codes, scales, np.zeros((2, 2), np.uint8))
+
+
+def test_onnxruntime_has_no_matmulnbits_of_five_bits() -> None:
+    """Why int5 is refused for ONNX; the day this fails, int5 can be packed."""
+    blocks = random_blocks(INT5, 4, 2)
+    with pytest.raises(ValueError, match="5 bits"):
+        codec.to_matmulnbits(blocks)
+    node = helper.make_node(
+        "MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft",
+        K=64, N=4, bits=5, block_size=BLOCK, accuracy_level=0,
+    )  # fmt: skip
+    feeds = {"w": np.zeros((4, 2, 20), np.uint8), "s": np.ones((4, 2), np.float32)}
+    with pytest.raises(ort.capi.onnxruntime_pybind11_state.Fail, match="matmul_nbits"):
+        run_node(node, feeds, {"x": np.eye(64, dtype=np.float32)})
 
 
 def run_node(
