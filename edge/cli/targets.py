@@ -1,29 +1,117 @@
-"""`edge targets`: what can be converted for."""
+"""`edge targets`: what can be converted for, and what a model would take there."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from edge.cli import complete, console
+
+if TYPE_CHECKING:
+    from edge.fitting.check import Fit, VariantFit
+
 
 def targets(
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Sizes and memory of a model on each target, and which phones hold it. A checkpoint "
+            "directory, a name in models.lock or hf:owner/name, of which only config and headers are read.",
+            autocompletion=complete.models,
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", "-t", metavar="TARGET", help="With --fit: only for this one; repeat for several.",
+            autocompletion=complete.targets,
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["int4", "int8", "f16", "bf16", "f32"] | None,
+        typer.Option(help="With --fit: weight precision instead of the target's own."),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="With --fit: context length instead of the target's own."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
-) -> None:
-    """List the targets that `edge convert` knows.
+) -> None:  # fmt: skip
+    """List the targets that `edge convert` knows, or see what a model fits.
 
     Add your own as a TOML file in the configuration directory, or as [targets.NAME] in ./edge.toml.
     """
-    from edge.cli import console
     from edge.targets import load_targets
 
-    known = [target for _, target in sorted(load_targets().items())]
-    if as_json:
-        console.write_json({"targets": [target.to_data() for target in known]})
+    known = load_targets()
+    if fit is not None:
+        from edge.fitting.check import fit as run
+        from edge.plan import ConvertRequest
+
+        progress = console.open_progress(quiet=as_json)
+        request = ConvertRequest(fit, tuple(target or sorted(known)), precision=precision, context=context)
+        found = run(request, progress)
+        progress.done()
+        console.write_json(found.to_data()) if as_json else _write_fit(found)
         return
-    for target in known:
-        console.write(f"{target.name}: {console.clean(target.title)}")
-        console.write(f"  runtime    {target.runtime}, {target.format}")
-        console.write(f"  precision  {target.precision} (of {', '.join(target.limits)})")
-        console.write(f"  context    {target.context_length} tokens, memory up to {target.memory_mb} MiB")
-        console.write(f"  proven on  {console.clean(target.proven)}")
+    for name, value in (("--target", target), ("--precision", precision), ("--context", context)):
+        if value:
+            raise typer.BadParameter(f"{name} says how a model is to fit: add --fit MODEL")
+    if as_json:
+        console.write_json({"targets": [each.to_data() for _, each in sorted(known.items())]})
+        return
+    for _, each in sorted(known.items()):
+        console.write(f"{each.name}: {console.clean(each.title)}")
+        console.write(f"  runtime    {each.runtime}, {each.format}")
+        console.write(f"  precision  {each.precision} (of {', '.join(each.limits)})")
+        console.write(f"  context    {each.context_length} tokens, memory up to {each.memory_mb} MiB")
+        console.write(f"  proven on  {console.clean(each.proven)}")
+
+
+def _write_fit(found: Fit) -> None:
+    from edge.units import size
+
+    decoder = found.plan.decoder
+    console.write(
+        f"{found.plan.source.source}: {decoder.architecture}, {decoder.parameters / 1e6:.1f} M parameters, "
+        f"{size(found.plan.read_bytes)} of weights"
+    )
+    for each in found.variants:
+        _write_variant(each)
+    rows = []
+    for i, first in enumerate(found.variants[0].phones):
+        phone = first.phone
+        fits = [each.phones[i] for each in found.variants]
+        words = [f"{f.verdict}, {f.largest_context}" if f.largest_context else f.verdict for f in fits]
+        rows.append((f"{phone.name} ({phone.year})", f"{phone.ram_gb} GB", size(phone.usable), *words))
+    console.write()
+    header = ("phone", "RAM", "for an app", *(each.variant.name for each in found.variants))
+    for line in console.table(header, rows):
+        console.write(line)
+    console.write("(the number: the longest context that still fits, in tokens)")
+    for note in found.plan.notes:
+        console.write(f"note: {note}")
+
+
+def _write_variant(each: VariantFit) -> None:
+    from edge.units import size
+
+    variant, memory = each.variant, each.memory
+    console.write()
+    targets_of = ", ".join(target.name for target in variant.targets)
+    console.write(f"{variant.name}, for {targets_of}, context {variant.context_length}")
+    for path, nbytes in each.files.items():
+        console.write(f"  {size(nbytes):>8}  {path}")
+    parts = {
+        "weights": memory.weights,
+        "KV cache": memory.kv_cache,
+        "workspace": memory.workspace,
+        "engine": memory.runtime,
+    }
+    told = ", ".join(f"{name} {size(nbytes)}" for name, nbytes in parts.items())
+    console.write(f"  {size(memory.total):>8}  of memory at its peak: {told}")
+    console.write(f"  {size(memory.file_backed):>8}  of it are pages of the file, which the system can drop")
+    if each.on_phones != memory:
+        console.write(f"  {size(each.on_phones.total):>8}  on a phone, whose kernels want more of it copied")

@@ -1,22 +1,28 @@
 """Device targets: one TOML file each, here, in the person's config directory, or in the project's edge.toml.
 
-A target file holds: title, format, precision, context_length, memory_mb, proven, and one table
-`[limits.<precision>]` per precision that its proof accepts (see `Limits`).
+A target file holds: title, format, precision, context_length, memory_mb, proven, where it asks for more or less
+than `limits.toml` does one table `[limits.<precision>]` per precision that its proof accepts (see `Limits`), and
+where it was measured a table `[profile]` (`edge.targets.profile`).
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
 
 from converters.errors import UnsupportedError
+from edge.targets import profile as profiles
+from edge.targets.profile import Profile
 
 RUNTIMES = {"onnx": "onnxruntime-genai", "gguf": "llama.cpp"}
+_HERE = Path(__file__).parent
+_SHARED_LIMITS = _HERE / "limits.toml"
+_NO_TARGETS = ("limits.toml", "phones.toml")
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Target:
     memory_mb: int
     proven: str
     limits: Mapping[str, Limits]
+    profile: Profile = field(default_factory=Profile)
 
     def to_data(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,13 +85,13 @@ def load_targets(project: Path | None = None) -> dict[str, Target]:
     when None. Raises UnsupportedError naming the file and key that is wrong.
     """
     found: dict[str, Target] = {}
-    folders = (Path(__file__).parent, Path(platformdirs.user_config_dir("edge")) / "targets")
-    for folder in folders:
-        for file in sorted(folder.glob("*.toml")):
-            found[file.stem] = _target(file.stem, _read(file), file)
+    built_in = [file for file in sorted(_HERE.glob("*.toml")) if file.name not in _NO_TARGETS]
+    personal = sorted((Path(platformdirs.user_config_dir("edge")) / "targets").glob("*.toml"))
+    for file in (*built_in, *personal):
+        found[file.stem] = _target(file.stem, read_toml(file), file)
     own = (project or Path.cwd()) / "edge.toml"
     if own.is_file():
-        for name, table in _read(own).get("targets", {}).items():
+        for name, table in read_toml(own).get("targets", {}).items():
             found[name] = _target(name, table, own)
     return found
 
@@ -100,7 +107,8 @@ def get_target(name: str) -> Target:
     return targets[name]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
+    """UnsupportedError when `file` is no TOML."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -110,9 +118,16 @@ def _read(file: Path) -> dict[str, Any]:
 def _target(name: str, table: Mapping[str, Any], file: Path) -> Target:
     hint = "compare it with edge/targets/cpu.toml"
     try:
-        limits = {precision: Limits(**values) for precision, values in table["limits"].items()}
-        fields = {key: value for key, value in table.items() if key != "limits"}
-        target = Target(name=name, runtime=RUNTIMES[fields["format"]], limits=limits, **fields)
+        asked = table.get("limits") or read_toml(_SHARED_LIMITS)["limits"]
+        limits = {precision: Limits(**values) for precision, values in asked.items()}
+        fields = {key: value for key, value in table.items() if key not in ("limits", "profile")}
+        target = Target(
+            name=name,
+            runtime=RUNTIMES[fields["format"]],
+            limits=limits,
+            profile=profiles.parse(table.get("profile", {})),
+            **fields,
+        )
         for key in ("title", "precision", "proven"):
             if not isinstance(fields[key], str):
                 raise TypeError(f"{key} is no string")

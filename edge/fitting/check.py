@@ -1,0 +1,99 @@
+"""Does a model fit: its artifacts' sizes, their memory, and the phones that hold them, before any download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge.fit import Cpu, device_memory, largest_context
+from edge.fitting.files import artifact_files
+from edge.fitting.memory import Memory
+from edge.fitting.phones import Phone, Verdict, load_phones, verdict
+from edge.plan import ROOMS, ConvertRequest, Plan, PlannedVariant, plan
+from edge.progress import Progress
+from edge.sources.preview import preview
+
+PHONE_CPU: Cpu = "arm64"
+
+
+@dataclass(frozen=True)
+class PhoneFit:
+    """`largest_context`: tokens with which the phone still holds the variant, 0 when with none."""
+
+    phone: Phone
+    verdict: Verdict
+    largest_context: int
+
+
+@dataclass(frozen=True)
+class VariantFit:
+    """`files`: bytes by path. `memory`: on x86-64, where it was measured. `on_phones`: on arm64."""
+
+    variant: PlannedVariant
+    files: Mapping[str, int]
+    memory: Memory
+    on_phones: Memory
+    phones: tuple[PhoneFit, ...]
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            **self.variant.to_data(),
+            "files": dict(self.files),
+            "device_memory": self.memory.to_data(),
+            "phone_memory": self.on_phones.to_data(),
+            "phones": [
+                {
+                    **each.phone.to_data(),
+                    "verdict": each.verdict,
+                    "largest_context": each.largest_context,
+                }
+                for each in self.phones
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Fit:
+    plan: Plan
+    variants: tuple[VariantFit, ...]
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "source": self.plan.source.source,
+            "architecture": self.plan.decoder.architecture,
+            "parameters": self.plan.decoder.parameters,
+            "download_bytes": self.plan.read_bytes,
+            "variants": [each.to_data() for each in self.variants],
+            "notes": list(self.plan.notes),
+        }
+
+
+def fit(request: ConvertRequest, progress: Progress) -> Fit:
+    """Of a model that need not be here: config and headers are enough. Raises as `edge.plan.plan` does."""
+    with preview(
+        request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
+    ) as source:
+        planned = plan(request, progress, source=source)
+        phones = load_phones()
+        variants = [
+            _fit(planned, variant, artifact_files(variant, planned.decoder, source.directory), phones)
+            for variant in planned.variants
+        ]
+    return Fit(planned, tuple(variants))
+
+
+def _fit(planned: Plan, variant: PlannedVariant, files: Mapping[str, int], phones: list[Phone]) -> VariantFit:
+    decoder, recipe = planned.decoder, variant.recipe
+    limit = ROOMS[variant.format].context_limit(decoder)[0]
+    here = device_memory(variant.format, decoder, recipe, variant.context_length)
+    there = device_memory(variant.format, decoder, recipe, variant.context_length, cpu=PHONE_CPU)
+    found = [
+        PhoneFit(
+            phone,
+            verdict(there, phone.usable),
+            largest_context(variant.format, decoder, recipe, limit, phone.usable, cpu=PHONE_CPU),
+        )
+        for phone in phones
+    ]
+    return VariantFit(variant, files, here, there, tuple(found))
