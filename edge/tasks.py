@@ -15,7 +15,7 @@ import json
 import re
 import string
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,8 @@ def load(name_or_path: str) -> Task:
     file = Path(name_or_path)
     if not file.is_file():
         raise UnsupportedError(
-            f"'{name_or_path}' is no task file and no set of edge", hint=f"shipped sets: {', '.join(shipped())}"
+            f"'{name_or_path}' is no task file and no set of edge",
+            hint=f"shipped sets: {', '.join(shipped())}",
         )
     return _read(file, file.stem)
 
@@ -132,7 +133,8 @@ def _read(file: Path, name: str) -> Task:
                 items.append(_item(json.loads(line)))
             except (ValueError, RecursionError) as error:
                 raise UnsupportedError(
-                    f"{file}: line {number}: {error}", hint="`edge eval --help` shows where the format is told"
+                    f"{file}: line {number}: {error}",
+                    hint="`edge eval --help` shows where the format is told",
                 ) from None
     if not items:
         raise UnsupportedError(f"{file} holds no item", hint=f"shipped sets: {', '.join(shipped())}")
@@ -164,8 +166,10 @@ def _item(data: object) -> Item:
 
 
 def _texts(key: str, values: object) -> tuple[str, ...]:
-    sound = isinstance(values, Sequence) and all(isinstance(v, str) and v.strip() for v in values)
-    if not sound or not values:
+    if (
+        not isinstance(values, list)
+        or not values
+        or not all(isinstance(v, str) and v.strip() for v in values)
+    ):
         raise ValueError(f"'{key}' is no list of texts")
-    assert isinstance(values, Sequence)
     return tuple(values)

@@ -32,7 +32,10 @@ def eval(
     text: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", exists=True, dir_okay=False, help="UTF-8 text; can be repeated: a result for each."
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help="UTF-8 text; can be repeated: a result for each.",
         ),
     ] = None,
     length: Annotated[int, typer.Option(help="Tokens in a window; the second half is predicted.")] = 512,
@@ -45,7 +48,9 @@ def eval(
             "(edge/tasks.py tells the format). Can be repeated.",
         ),
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="The engine's threads. Default: every core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="The engine's threads. Default: every core.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
 ) -> None:
     """Measure artifacts: perplexity, KL divergence, answers to tasks.

@@ -70,7 +70,9 @@ class CheckpointReference:
                 )
             progress.stage(f"reference {self.name}: {len(ids)} windows", len(self._decoder.layers), "layers")
             states = hidden_states(self._checkpoint, self._decoder, ids, advance=progress.advance)
-            parts = np.split(states[:, together[0].first : -1], np.cumsum([len(w.ids) for w in together])[:-1])
+            parts = np.split(
+                states[:, together[0].first : -1], np.cumsum([len(w.ids) for w in together])[:-1]
+            )
             self._hidden |= {_key(w): part.copy() for w, part in zip(together, parts, strict=True)}
 
     def logits(self, windows: Windows) -> Iterator[NDArray[np.float32]]:

@@ -69,7 +69,12 @@ class Positions:
             "before": self.before(worst),
             "target": self.text([worst.target]),
             "candidates": [
-                {"token": c.token, "text": self.text([c.token]), "reference": c.reference, "artifact": c.artifact}
+                {
+                    "token": c.token,
+                    "text": self.text([c.token]),
+                    "reference": c.reference,
+                    "artifact": c.artifact,
+                }
                 for c in worst.candidates
             ],
         }
@@ -99,7 +104,15 @@ class Evaluation:
 
     def to_data(self) -> dict[str, Any]:
         """All but the arrays; of the worst predictions the first few."""
-        estimates = ("perplexity", "reference_perplexity", "ln_ratio", "kl_mean", "kl_median", "kl_p99", "top1")
+        estimates = (
+            "perplexity",
+            "reference_perplexity",
+            "ln_ratio",
+            "kl_mean",
+            "kl_median",
+            "kl_p99",
+            "top1",
+        )
         found: dict[str, Estimate | None] = {name: getattr(self, name) for name in estimates}
         return {
             "artifact": self.artifact,

@@ -65,7 +65,9 @@ class TaskResult:
             "reference": self.reference,
             "reference_accuracy": other and other.accuracy.to_data(),
             "agreement": agreement and agreement.to_data(),
-            "items": [{"prompt": item.prompt, "given": given, "right": right} for item, given, right in items],
+            "items": [
+                {"prompt": item.prompt, "given": given, "right": right} for item, given, right in items
+            ],
         }
 
 
@@ -152,9 +154,7 @@ def _outcomes(
     return {o.task.name: o for o in _outcomes_of(reference.engine, questions, progress)}
 
 
-def _outcomes_of(
-    engine: Engine, questions: Sequence[tasks.Task], progress: Progress
-) -> list[tasks.Outcome]:
+def _outcomes_of(engine: Engine, questions: Sequence[tasks.Task], progress: Progress) -> list[tasks.Outcome]:
     found = []
     for task in questions:
         progress.stage(f"{engine.name}: {task.name}", len(task.items), "items")

@@ -23,7 +23,9 @@ def artifacts(word: str) -> list[Chosen]:
     made = bundle.load(model)
     label = model.resolve().name
     found = [
-        Chosen(v.path, f"{label}/{v.name}", v.context_length) for v in made.variants if runtimes.accepts(v.path)
+        Chosen(v.path, f"{label}/{v.name}", v.context_length)
+        for v in made.variants
+        if runtimes.accepts(v.path)
     ]
     if not found:
         variants = ", ".join(v.name for v in made.variants)

@@ -64,7 +64,9 @@ def cut(ids: Sequence[int], *, length: int, bos: int | None, most: int | None, n
     `name` is what an error calls the text. Raises UnsupportedError when it is too short for one window.
     """
     if length < SHORTEST:
-        raise UnsupportedError(f"a window of {length} tokens is asked for", hint=f"--length {SHORTEST} or more")
+        raise UnsupportedError(
+            f"a window of {length} tokens is asked for", hint=f"--length {SHORTEST} or more"
+        )
     tokens = np.asarray(ids if bos is None else [bos, *ids], np.int64)
     count = len(tokens) // length
     if count == 0:
