@@ -4,8 +4,8 @@ Each artifact lives in a process of its own; with two, every repetition measures
 what else the machine does falls on both. Prompts and depths are random tokens: a dense model takes the same time
 for any. `Benchmark.to_data` (what `--json` prints):
 
-    machine {system, cores, memory_bytes, instruction_sets}, threads, runs, decoded_tokens, seed, peak_memory_from,
-    waited_for_cores (share of the time), last_level_cache_bytes, bandwidth_bytes_per_s,
+    machine {system, processor, cores, memory_bytes, instruction_sets}, threads, runs, decoded_tokens, seed,
+    peak_memory_from, waited_for_cores (share of the time), last_level_cache_bytes, bandwidth {bytes_per_s},
     artifacts [{name, runtime, settings, context_length, file_bytes, weight_bytes_per_token, kv_bytes_per_position,
                 load {seconds}, memory {peak_bytes, before_load_bytes},
                 prompts [{tokens, first_token_s, tokens_per_s}],

@@ -81,6 +81,15 @@ def instruction_sets() -> list[str]:
     return list(dict.fromkeys(name for flag, name in _FLAGS.items() if flag in words))
 
 
+def processor() -> str:
+    """The processor's name as the system tells it; the architecture where it tells none."""
+    if sys.platform == "linux":
+        info = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        if found := re.search(r"^model name\s*:\s*(.*\S)", info, re.MULTILINE):
+            return found[1]
+    return platform.processor() or platform.machine()
+
+
 def describe() -> str:
     """Operating system, release and architecture, e.g. "Linux 6.8.0 x86_64"."""
     return f"{platform.system()} {platform.release()} {platform.machine()}"

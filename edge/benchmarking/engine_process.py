@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from converters import errors
-from converters.errors import EdgeError
+from converters.errors import EdgeError, MachineError
 from edge.runtimes import EngineSettings
 from edge.runtimes.isolated import ended
 
@@ -63,6 +63,11 @@ class EngineProcess:
         if "error" in answer:
             kind: type[EdgeError] = getattr(errors, answer["error"])
             raise kind(answer["cause"], hint=answer["hint"])
+        if "machine" in answer:
+            raise MachineError(
+                f"the engine that runs {self._artifact.name} could not go on: {answer['machine']}",
+                hint="free memory, or choose a smaller --context",
+            )
         return answer
 
     def _died(self) -> EdgeError:

@@ -120,6 +120,7 @@ class Benchmark:
         return {
             "machine": {
                 "system": machine.describe(),
+                "processor": machine.processor(),
                 "cores": machine.cores(),
                 "memory_bytes": machine.memory()[0],
                 "instruction_sets": machine.instruction_sets(),
@@ -131,7 +132,7 @@ class Benchmark:
             "peak_memory_from": machine.peak_memory_source(),
             "waited_for_cores": self.waited(),
             "last_level_cache_bytes": last_level_cache(),
-            "bandwidth_bytes_per_s": self.bandwidth().to_data(),
+            "bandwidth": {"bytes_per_s": self.bandwidth().to_data()},
             "artifacts": [each.to_data() for each in self.measured],
             "ratios": self.ratios(),
         }

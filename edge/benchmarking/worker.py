@@ -1,7 +1,8 @@
 """One engine with one artifact, timed from within: `python -m edge.benchmarking.worker`, a process of its own.
 
 What to do comes as lines of JSON on stdin, each is answered by one on stdout; the end of stdin ends the process
-at once. The first line says what to open: {artifact, context_length, settings, seed}.
+at once. The first line says what to open: {artifact, context_length, settings, seed}. What cannot be done is
+told as {error, cause, hint}, or {machine} where memory or the disk gave out, and ends the process.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.errors import EdgeError, MachineError
+from converters.errors import EdgeError
 from edge import machine
 from edge.engines import ENGINES
 from edge.runtimes import EngineSettings, Runtime, open_runtime
@@ -35,15 +36,10 @@ def _main() -> None:
         for answer in _answers(asked):
             print(json.dumps(answer), file=answers, flush=True)
     except EdgeError as error:
-        print(json.dumps(_told(error)), file=answers, flush=True)
-    except (OSError, MemoryError) as problem:
-        cause = f"the engine could not go on: {str(problem) or type(problem).__name__}"
-        told = _told(MachineError(cause, hint="free memory, or choose a smaller --context"))
+        told = {"error": type(error).__name__, "cause": error.cause, "hint": error.hint}
         print(json.dumps(told), file=answers, flush=True)
-
-
-def _told(error: EdgeError) -> dict[str, Any]:
-    return {"error": type(error).__name__, "cause": error.cause, "hint": error.hint}
+    except (OSError, MemoryError) as problem:
+        print(json.dumps({"machine": str(problem) or type(problem).__name__}), file=answers, flush=True)
 
 
 def _requests() -> Iterator[dict[str, Any]]:

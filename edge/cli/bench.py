@@ -87,7 +87,7 @@ def bench(
     if as_json:
         console.write_json(data)
         return
-    for line in _page(data):
+    for line in page(data):
         console.write(line)
 
 
@@ -116,12 +116,13 @@ def _lengths(option: str, text: str | None, least: int) -> tuple[int, ...] | Non
     return tuple(int(word) for word in words)
 
 
-def _page(data: dict[str, Any]) -> Iterator[str]:
+def page(data: dict[str, Any]) -> Iterator[str]:
+    """The lines of a report on `edge.benchmark.Benchmark.to_data`."""
     yield (
         f"{data['threads']} threads on {data['machine']['cores']} cores, {data['runs']} runs: "
         "median (smallest to largest)"
     )
-    yield f"memory reads at {_spread(data['bandwidth_bytes_per_s'], 1e-9, 'GB/s')}"
+    yield f"memory reads at {_spread(data['bandwidth']['bytes_per_s'], 1e-9, 'GB/s')}"
     for each in data["artifacts"]:
         yield ""
         yield from _artifact(each, data)
@@ -194,7 +195,7 @@ def _chart(data: dict[str, Any]) -> str:
         Series(
             each["name"],
             [d["depth"] for d in each["depths"]],
-            [d["tokens_per_s"]["median"] for d in each["depths"]],
+            *([d["tokens_per_s"][key] for d in each["depths"]] for key in ("median", "min", "max")),
         )
         for each in data["artifacts"]
     ]

@@ -6,12 +6,12 @@
     graph = { block_size = 32, lm_head = "int8" }         what conversions make for it
     measured = [                                          one row for each value that was tried
         { setting = "batch", value = "64", against = "512", model = "random 0.9B", clock = "cpu",
-          prefill = [0.81, 0.80, 0.83], decode = [1.00, 0.99, 1.02], same_answers = true },
+          tokens = 512, prefill = [0.81, 0.80, 0.83], decode = [1.00, 0.99, 1.02], same_answers = true },
     ]
 
-`prefill` and `decode` are speeds over those of `against`, taken in turns: median, smallest, largest. The clock is
-"cpu" (processor time of one thread: what other programs do hardly counts) or "wall". `benchmarks/profile.py`
-writes the table.
+`prefill` of so many `tokens` and `decode` after them are speeds over those of `against`, taken in turns: median,
+smallest, largest. The clock is "cpu" (processor time of one thread: what other programs do counts less) or "wall".
+`benchmarks/profile.py` writes the table.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Trial:
     against: str
     model: str
     clock: str
+    tokens: int
     prefill: tuple[float, float, float]
     decode: tuple[float, float, float]
     same_answers: bool
@@ -58,12 +59,13 @@ def parse(table: Mapping[str, Any]) -> Profile:
         EngineSettings.from_data(table.get("engine", {})),
         dict(table.get("graph", {})),
         str(table.get("machine", "")),
-        tuple(_trial(row) for row in table.get("measured", ())),
+        tuple(trial_of(row) for row in table.get("measured", ())),
     )
 
 
-def _trial(row: Mapping[str, Any]) -> Trial:
-    return Trial(**(row | {name: _three(row[name], name) for name in ("prefill", "decode")}))
+def trial_of(row: Mapping[str, Any]) -> Trial:
+    """From a row of `measured`."""
+    return Trial(**{**row, **{name: _three(row[name], name) for name in ("prefill", "decode")}})
 
 
 def _three(values: Sequence[float], name: str) -> tuple[float, float, float]:
