@@ -30,6 +30,7 @@ from quant import gptq
 from quant.activations import Activations, InMemory, Spilled
 from quant.blocks import BlockFormat, dequantize
 from quant.codes import CodeStore
+from quant.finite import check_weight
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class Calibration:
         """Code the next layer and move both streams past it."""
         layer = self.decoder.layers[self.layer]
         exact = Resident(self._source, layer)
+        for weight in layer.weights():
+            check_weight(weight, exact.matrix(weight))
         coded = exact.copy()
         eps, attention = self.decoder.norm_eps, self.decoder.attention
         gain = exact.vector(layer.input_norm)
@@ -194,7 +197,7 @@ class Calibration:
         except gptq.SingularError as error:
             raise CheckpointError(
                 f"the calibration inputs of {weight.name} cannot be used: {error}",
-                hint="give a longer and more varied text to --calibrate",
+                hint="the weights before it make no sense of a text: fetch or export the checkpoint again",
             ) from None
 
 

@@ -64,8 +64,9 @@ class CodeStore:
                 if file.readinto(data.data) != data.nbytes:
                     raise ValueError("it is cut short")
         except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise BundleError(
-                f"the calibrated codes {self.path(weight)} cannot be used: {error}",
+                f"the calibrated codes {self.path(weight)} cannot be used: {why}",
                 hint=f"remove {self.directory} and calibrate again",
             ) from None
         return from_gguf(fmt, data)
