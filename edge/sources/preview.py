@@ -52,17 +52,18 @@ def preview(
         if locked:
             check_current(model, lock, progress)
         sizes = {file.path: file.size for file in model.files}
+        name, licence = model.name, model.licence
     else:
         if locked or frozen:
             raise not_locked(name_or_path)
-        found_there = hf.listing(spec)
-        spec, sizes = found_there.spec, {name: size for name, (size, _) in found_there.files.items()}
-        model = LockedModel(default_name(spec), str(spec), found_there.licence, ())
+        listing = hf.listing(spec)
+        spec, sizes = listing.spec, {name: size for name, (size, _) in listing.files.items()}
+        name, licence = default_name(spec), listing.licence
     with tempfile.TemporaryDirectory(prefix="edge-headers-") as made:
         progress.stage(f"read headers of {spec}")
         _fill(Path(made), spec, sizes, progress)
         progress.done()
-        yield Resolved(Path(made), model.name, model.source, model.licence, model.files)
+        yield Resolved(Path(made), name, str(spec), licence, model.files if model else ())
 
 
 def _inside_a_wheel(name: str, model: LockedModel | None) -> SourceError:
@@ -77,7 +78,7 @@ def _inside_a_wheel(name: str, model: LockedModel | None) -> SourceError:
 def _fill(directory: Path, spec: Hf, sizes: Mapping[str, int], progress: Progress) -> None:
     for name, size in sorted(sizes.items()):
         if not 0 <= size <= _LARGEST_FILE:
-            raise SourceError(f"{spec}: {name} has {size} bytes, it is said", hint="check the source")
+            raise SourceError(f"{spec}: {name} cannot have {size} bytes", hint="check the source")
         if name in _READ_WHOLE:
             data = _Remote(spec, name).read(0, min(size, MAX_BYTES + 1))
         elif name.endswith(".safetensors"):
@@ -104,14 +105,16 @@ class _Remote:
         self._remote = hf.remote(spec, name)
 
     def read(self, start: int, length: int) -> bytes:
+        if not length:
+            return b""
         found = self._remote
         return web.read_range(found.url, start, length, self._label, found.authorization)
 
 
 def _header(remote: _Remote, size: int) -> bytes:
-    """The length of a safetensors header, and the header unless its length is absurd: whoever opens it says so."""
+    """The length of a safetensors header, and the header unless that is absurd: whoever opens the file says so."""
     prefix = remote.read(0, min(_LENGTH_BYTES, size))
     length = int.from_bytes(prefix, "little")
-    if len(prefix) < _LENGTH_BYTES or length > min(MAX_BYTES, size - _LENGTH_BYTES):
+    if length > min(MAX_BYTES, size - _LENGTH_BYTES):
         return prefix
     return prefix + remote.read(_LENGTH_BYTES, length)

@@ -36,23 +36,27 @@ def get_page(url: str, accept: str) -> tuple[bytes, str]:
 
 
 def read_range(url: str, start: int, length: int, label: str, authorization: str | None = None) -> bytes:
-    """`length` bytes from byte `start`, fewer where the file ends; no more are read whatever the server sends.
+    """`length` bytes from byte `start`; no more are read, whatever the server sends.
 
     A server that knows no ranges begins at the start: what lies before is read over, so `start` should be small.
+    Raises SourceError, and AccessError as `connect` does.
     """
     headers = {"Range": f"bytes={start}-{start + length - 1}"}
     try:
         with connect(url, headers, label, authorization) as response:
-            skipped = 0 if response.status == 206 else start
             if response.status == 206 and not _begins_at(response, start):
-                raise SourceError(
-                    f"{host(url)} answers with another range of {label}", hint="run the same command again"
-                )
-            return response.read(skipped + length)[skipped:]
+                raise HTTPException("it answers with another range")
+            skipped = 0 if response.status == 206 else start
+            data = response.read(skipped + length)[skipped:]
     except (HTTPException, OSError) as error:
         raise SourceError(
-            f"cannot read {label} from {host(url)}: {error}", hint="check the network"
+            f"cannot read {label} from {host(url)}: {error}", hint="check the network, and run it again"
         ) from error
+    if len(data) < length:
+        raise SourceError(
+            f"{host(url)} sends {len(data)} of {length} bytes of {label}", hint="run the same command again"
+        )
+    return data
 
 
 def _begins_at(response: HTTPResponse, start: int) -> bool:
