@@ -1,15 +1,17 @@
 """What onnxruntime-genai takes to run an ONNX folder on a CPU, as edge.runtimes.genai sets it up.
 
-    weights    int4, int8: codes, scales and block sums packed anew, 24 and 40 bytes for 32 weights, and the
-               scales once more, mapped; floats: widened to float32, which leaves holes of an eighth in the heap;
-               an embedding that is only looked up, the norms and the rotary tables: mapped
+    weights    of what is multiplied by: for 32 int4 or int8 weights 24 or 40 bytes, packed anew with scales and
+               block sums, and the scales once more in the file's pages; floats widened to float32;
+               of the rest (embedding, norms, rotary tables) the file's pages
     kv_cache   2 * layers * kv_heads * head_dim float32 a position
-    workspace  a chunk of the prompt: float32 logits of each position, activations and scores
-    runtime    81 MiB + 430 bytes a token of the vocabulary
+    workspace  batch * 4 * (vocabulary + 3.3 * intermediate + 4.1 * hidden + 3.5 * (heads + 2 * kv_heads) *
+               head_dim) + 3 MiB, and 9 MiB where a prompt takes several batches
+    runtime    83 MiB + 330 bytes a token of the vocabulary
 
-MatMulNBits packs what it multiplies by when a session is made, and the pages it was mapped in are let go one
-tensor at a time: loading peaks with the largest tensor there twice. The figures are fitted to what
-`python -m benchmarks.fit` measures on x86-64.
+When a session is made, MatMulNBits packs what it multiplies by, and the pages it was mapped in are let go tensor
+by tensor: loading peaks with the largest tensor there twice. A tied float table stays in its narrow type too.
+Logits are there for every position of a batch. The figures are fitted to what `python -m benchmarks.fit`
+measures on x86-64; there is no term for the length of what is attended to, since attention works in tiles.
 """
 
 from __future__ import annotations
@@ -20,13 +22,18 @@ from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.tensors import Stored
 from converters.writer import Storages
 from edge.fitting.memory import Memory
+from quant.blocks import BLOCK
 
-LOGITS_BYTES = 128 << 20
 BATCH = 512
+LOGITS_BYTES = 128 << 20
+LEAST_BATCH = 16
 _BLOCK_BYTES = {"int4": 24, "int4_asym": 28, "int8": 40}
-_RUNTIME = 68 << 20
-_TOKEN = 430
-_BASE = 2_000_000
+_FLOAT_SLACK = 1.02
+_INTERMEDIATE, _HIDDEN, _QKV = 3.3, 4.1, 3.5
+_BASE = 3 << 20
+_SEVERAL_BATCHES = 9 << 20
+_RUNTIME = 83 << 20
+_TOKEN = 330
 
 
 def memory(
@@ -35,30 +42,45 @@ def memory(
     """`filled`: positions that are really used, of the `context_length` that the cache is made for."""
     layout = plan(decoder, recipe, context_length)
     multiplied = [s for s in layout.stored if _is_multiplied(s, decoder)]
-    copies = sum(_copied(stored) for stored in multiplied)
-    codes_of_copied = sum(s.tensors[0].nbytes for s in multiplied if s.weights[0] is not decoder.embedding)
-    mapped = layout.nbytes - codes_of_copied
+    let_go = sum(s.tensors[0].nbytes for s in multiplied if not _is_looked_up(s, decoder))
+    mapped = layout.nbytes - let_go
     attention = decoder.attention
     position = 4 * 2 * len(decoder.layers) * attention.kv_heads * cached_head_dim(decoder)
-    chunk = min(max(16, min(batch, LOGITS_BYTES // (4 * decoder.vocab_size))), filled)
-    logits = 4 * chunk * decoder.vocab_size
-    activations = 4 * chunk * (6 * decoder.intermediate_size + 4 * decoder.hidden_size)
-    loading = max(_copied(stored) for stored in multiplied)
+    embedding = next(s for s in layout.stored if _is_looked_up(s, decoder)).tensors[0].nbytes
+    loading = max(_twice_while_loading(stored) for stored in multiplied) - embedding
     return Memory(
-        weights=copies + mapped,
+        weights=sum(_copied(s, decoder) for s in multiplied) + mapped,
         kv_cache=position * context_length,
-        workspace=max(logits + activations + _BASE, loading),
+        workspace=max(_workspace(decoder, filled, batch), loading),
         runtime=_RUNTIME + _TOKEN * decoder.vocab_size,
         file_backed=mapped,
     )
 
 
+def _workspace(decoder: Decoder, filled: int, batch: int) -> int:
+    chunk = max(LEAST_BATCH, min(batch, LOGITS_BYTES // (4 * decoder.vocab_size)))
+    attention = decoder.attention
+    qkv = (attention.heads + 2 * attention.kv_heads) * attention.head_dim
+    row = _INTERMEDIATE * decoder.intermediate_size + _HIDDEN * decoder.hidden_size + _QKV * qkv
+    several = _SEVERAL_BATCHES if filled > chunk else 0
+    return round(4 * min(chunk, filled) * (decoder.vocab_size + row)) + _BASE + several
+
+
+def _is_looked_up(stored: Stored, decoder: Decoder) -> bool:
+    return stored.weights[0] is decoder.embedding
+
+
 def _is_multiplied(stored: Stored, decoder: Decoder) -> bool:
-    return stored.weights[0].is_matrix and (decoder.tied or stored.weights[0] is not decoder.embedding)
+    return stored.weights[0].is_matrix and (decoder.tied or not _is_looked_up(stored, decoder))
 
 
-def _copied(stored: Stored) -> int:
+def _copied(stored: Stored, decoder: Decoder) -> int:
     """Bytes of what a linear operator packs for itself."""
-    if stored.format is None:
-        return stored.rows * stored.columns * 4 * 9 // 8
-    return stored.rows * (stored.columns // 32) * _BLOCK_BYTES[stored.storage]
+    if stored.format is not None:
+        return stored.rows * (stored.columns // BLOCK) * _BLOCK_BYTES[stored.storage]
+    narrow = stored.tensors[0].nbytes if _is_looked_up(stored, decoder) and stored.storage != "f32" else 0
+    return round(stored.rows * stored.columns * 4 * _FLOAT_SLACK) + narrow
+
+
+def _twice_while_loading(stored: Stored) -> int:
+    return stored.tensors[0].nbytes if stored.format is not None else stored.rows * stored.columns * 4
