@@ -16,8 +16,8 @@ from converters.decoder import Decoder
 from converters.models import describe
 from converters.stored import open_stored
 from edge import benchmark, runtimes
+from edge.benchmark import Contender
 from edge.bundle import Bundle, Variant, load
-from edge.chat.locate import Chosen
 from edge.evaluate import CheckpointReference, Evaluation, evaluate
 from edge.evaluation.windows import LENGTH, read_text
 from edge.progress import Progress
@@ -54,6 +54,7 @@ def gather(request: Request, progress: Progress) -> Findings:
     reading the checkpoint and running the engines raise."""
     bundle = load(request.bundle)
     origin, proofs = provenance(bundle), read_proofs(bundle)
+    recipes = [Recipe.from_data(variant.recipe) for variant in bundle.variants]
     sizes = [artifact_sizes(variant) for variant in bundle.variants]
     speeds = tuple(each for file in request.bench for each in speed.read(file))
     text = read_text(request.text or TEXT)
@@ -61,7 +62,7 @@ def gather(request: Request, progress: Progress) -> Findings:
     if request.against is not None:
         directory = resolve(request.against, progress=progress).directory
         with Checkpoint.open(directory) as checkpoint:
-            compared = _compare(checkpoint, bundle, text, request, progress)
+            compared = _compare(checkpoint, bundle, recipes, text, request, progress)
     if request.measure:
         speeds += _measure(bundle, request.threads, progress)
     progress.done()
@@ -85,10 +86,15 @@ class _Comparison:
 
 
 def _compare(
-    checkpoint: Checkpoint, bundle: Bundle, text: str, request: Request, progress: Progress
+    checkpoint: Checkpoint,
+    bundle: Bundle,
+    recipes: Sequence[Recipe],
+    text: str,
+    request: Request,
+    progress: Progress,
 ) -> _Comparison:
     decoder = describe(checkpoint)
-    found = _errors(checkpoint, decoder, bundle.variants, progress)
+    found = _errors(checkpoint, decoder, bundle.variants, recipes, progress)
     reference = CheckpointReference(checkpoint, name=bundle.name)
     shortest = min(variant.context_length for variant in bundle.variants)
     length = min(LENGTH, shortest, len(reference.encode(text)) + (reference.bos is not None))
@@ -112,15 +118,17 @@ def _compare(
 
 
 def _errors(
-    checkpoint: Checkpoint, decoder: Decoder, variants: Sequence[Variant], progress: Progress
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    variants: Sequence[Variant],
+    recipes: Sequence[Recipe],
+    progress: Progress,
 ) -> list[Errors]:
     ids = proof_tokens(checkpoint.directory, decoder, min(v.context_length for v in variants))
     with ExitStack() as stack:
         stored = []
-        for variant in variants:
-            stored.append(
-                open_stored(variant.format, variant.path, decoder, Recipe.from_data(variant.recipe))
-            )
+        for variant, recipe in zip(variants, recipes, strict=True):
+            stored.append(open_stored(variant.format, variant.path, decoder, recipe))
             stack.callback(stored[-1].close)
         progress.stage("compare the stored weights", len(decoder.layers), "layers")
         return errors(checkpoint, decoder, stored, ids, progress.advance)
@@ -128,7 +136,11 @@ def _errors(
 
 def _measure(bundle: Bundle, threads: int | None, progress: Progress) -> tuple[Speed, ...]:
     """Two at a time, in turns, as `edge bench --vs` does."""
-    chosen = [Chosen(v.path, v.name, v.context_length) for v in bundle.variants if runtimes.accepts(v.path)]
-    pairs = [tuple(chosen[i : i + 2]) for i in range(0, len(chosen), 2)]
+    contenders = [
+        Contender(v.path, v.name, v.context_length, runtimes.EngineSettings())
+        for v in bundle.variants
+        if runtimes.accepts(v.path)
+    ]
+    pairs = [tuple(contenders[i : i + 2]) for i in range(0, len(contenders), 2)]
     made = [benchmark.bench(benchmark.Request(pair, threads=threads), progress) for pair in pairs]
     return tuple(each for one in made for each in speed.parse(one.to_data()))

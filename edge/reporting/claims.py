@@ -34,6 +34,19 @@ class Provenance:
     model: Mapping[str, Any]
 
 
+MEMORY = ("weights", "kv_cache", "workspace", "runtime")
+"""The parts of `edge.fitting.memory.Memory` that add up to its total."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of a variant. capped: why its context is shorter than was asked for. memory: bytes on the device by part, with
+    the context full; None in the bundle of an older edge."""
+
+    capped: str | None
+    memory: Mapping[str, int] | None
+
+
 @dataclass(frozen=True)
 class Check:
     """One measured figure of a proof. `at_most`: whether the limit is a ceiling (KL) or a floor (agreement)."""
@@ -76,10 +89,16 @@ def provenance(bundle: Bundle) -> Provenance:
         )
 
 
-def facts(bundle: Bundle, variant: Variant) -> Mapping[str, Any]:
-    """The manifest's entry of a variant: `Variant` and what is only shown."""
-    entry: Mapping[str, Any] = next(e for e in bundle.manifest["variants"] if e["name"] == variant.name)
-    return entry
+def facts(bundle: Bundle, variant: Variant) -> Facts:
+    """The manifest's entry of a variant. BundleError when it is damaged."""
+    entry = next(e for e in bundle.manifest["variants"] if e["name"] == variant.name)
+    with _damaged(bundle.directory / MANIFEST):
+        memory = entry.get("device_memory")
+        reason = entry.get("context_reason")
+        return Facts(
+            None if reason is None else str(reason),
+            None if memory is None else {part: int(memory[part]) for part in MEMORY},
+        )
 
 
 def read_proofs(bundle: Bundle) -> dict[str, Proof]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.forward import Floats, rope_table, run_layer
-from converters.reference import CHUNK_BYTES, Streamed
+from converters.reference import CHUNK_BYTES, Streamed, Transform
 from converters.verify import Stored
 
 COLUMNS = ("q", "k", "v", "o", "gate", "up", "down")
@@ -51,12 +51,12 @@ def errors(
 ) -> list[Errors]:
     """Compare each artifact's weights with the checkpoint's, and what the reference evaluator makes of them on `ids`.
 
-    Bounded memory: weights are read in row chunks, twice each. `advance` is told 1 after every layer.
+    Bounded memory: weights are read in row chunks. `advance` is told 1 after every layer.
     """
     heads = (decoder.embedding,) if decoder.tied else (decoder.embedding, decoder.lm_head)
     outside = {weight.name: weight_errors(checkpoint, artifacts, weight) for weight in heads}
     tokens = np.asarray(ids, np.int64)
-    runs: list[Streamed | StoredWeights] = [Streamed(checkpoint), *map(StoredWeights, artifacts)]
+    runs = [Streamed(checkpoint), *(Streamed(checkpoint, _through(stored)) for stored in artifacts)]
     states = [run.gather(decoder.embedding, tokens) for run in runs]
     cos, sin = rope_table(decoder.rope, tokens.size)
     weights = np.empty((len(artifacts), len(decoder.layers), len(COLUMNS)))
@@ -91,24 +91,9 @@ def weight_errors(checkpoint: Checkpoint, artifacts: Sequence[Stored], weight: W
     return [float(each) for each in np.sqrt(lost / whole)]
 
 
-class StoredWeights:
-    """`converters.forward.Weights` that reads an artifact, a chunk of rows at a time."""
-
-    def __init__(self, stored: Stored) -> None:
-        self._stored = stored
-
-    def vector(self, weight: Weight) -> Floats:
-        return self._stored.rows(weight, 0, weight.rows)
-
-    def gather(self, weight: Weight, rows: NDArray[np.int64]) -> Floats:
-        """Single rows, float32 [len(rows), columns]."""
-        return np.concatenate([self._stored.rows(weight, row, row + 1) for row in rows.tolist()])
-
-    def project(self, weight: Weight, inputs: Floats) -> Floats:
-        outputs = np.empty((len(inputs), weight.rows), np.float32)
-        for start, stop in _chunks(weight):
-            np.matmul(inputs, self._stored.rows(weight, start, stop).T, out=outputs[:, start:stop])
-        return outputs
+def _through(stored: Stored) -> Transform:
+    """The reference evaluator's weights, taken from the artifact."""
+    return lambda weight, start, raw: stored.rows(weight, start, start + len(raw))
 
 
 def _chunks(weight: Weight) -> Iterator[tuple[int, int]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from edge.bundle import Bundle, Variant
 from edge.evaluation.result import Evaluation
-from edge.reporting.claims import Proof, Provenance
+from edge.reporting.claims import Facts, Proof, Provenance
 from edge.reporting.errors import Errors
 from edge.reporting.sizes import Sizes
 from edge.reporting.speed import Speed
@@ -16,10 +15,10 @@ from edge.reporting.speed import Speed
 
 @dataclass(frozen=True)
 class VariantFindings:
-    """One artifact. `facts`: its entry in the manifest. errors, evaluation: None without a checkpoint."""
+    """One artifact. errors, evaluation: None without a checkpoint."""
 
     variant: Variant
-    facts: Mapping[str, Any]
+    facts: Facts
     sizes: Sizes
     proof: Proof | None
     errors: Errors | None
@@ -56,6 +55,7 @@ class Findings:
                     "context_length": found.variant.context_length,
                     "recipe": dict(found.variant.recipe),
                     "sizes": found.sizes.to_data(),
+                    "device_memory": found.facts.memory,
                     "proof": found.proof and asdict(found.proof),
                     "errors": found.errors and found.errors.to_data(),
                     "evaluation": found.evaluation and found.evaluation.to_data(),

@@ -13,8 +13,9 @@ from edge.evaluation.statistics import Estimate
 from edge.reporting import panels
 from edge.reporting.claims import Check
 from edge.reporting.findings import Findings, VariantFindings
+from edge.reporting.foreign import flowing
 from edge.reporting.predictions import KL_STEPS, cases, spans
-from edge.reporting.words import estimate, nats, percent, visible
+from edge.reporting.words import estimate, nats, percent
 from edge.units import duration, size
 
 TEMPLATES = Path(__file__).parent
@@ -27,6 +28,7 @@ def render(found: Findings) -> str:
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -34,7 +36,6 @@ def render(found: Findings) -> str:
         "size": size,
         "percent": percent,
         "nats": nats,
-        "visible": visible,
         "duration": duration,
     }
     grouped = panels.groups(found)
@@ -42,6 +43,7 @@ def render(found: Findings) -> str:
     return environment.get_template("page.html").render(
         found=found,
         origin=found.provenance,
+        lede=_lede(found),
         proof=found.bundle.manifest["proof"],
         cards=[_card(found, each) for each in found.variants],
         size_charts=_drawn(
@@ -67,9 +69,25 @@ def render(found: Findings) -> str:
     )
 
 
+def _shown(value: Any) -> Any:
+    """Every text on the page, but for ready markup, is a stranger's until proven otherwise."""
+    return flowing(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _drawn(charts: Iterable[str | None]) -> list[Markup]:
     # Charts escape what they hold (edge.reporting.svg).
     return [Markup(chart) for chart in charts if chart is not None]
+
+
+def _lede(found: Findings) -> str:
+    """What kind of model, how large, under which licence: as far as the manifest says."""
+    model = found.provenance.model
+    parts = [str(model["architecture"])] if "architecture" in model else []
+    if isinstance(parameters := model.get("parameters"), int):
+        parts.append(f"{parameters:,} parameters")
+    if "layers" in model:
+        parts.append(f"{model['layers']} layers")
+    return ", ".join([*parts, f"licence {found.provenance.licence or 'not stated'}"])
 
 
 def _card(found: Findings, each: VariantFindings) -> dict[str, Any]:
@@ -163,8 +181,10 @@ def _recipes(variants: Sequence[VariantFindings]) -> list[tuple[str, str, list[s
 def _notes(found: Findings) -> list[str]:
     notes = []
     for each in found.variants:
-        if reason := each.facts.get("context_reason"):
-            notes.append(f"{each.name}: the context is capped at {each.variant.context_length}: {reason}")
+        if each.facts.capped:
+            notes.append(
+                f"{each.name}: the context is capped at {each.variant.context_length}: {each.facts.capped}"
+            )
         if each.proof is None:
             notes.append(f"{each.name}: not proven")
     return notes

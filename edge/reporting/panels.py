@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,15 +24,12 @@ def file_bars(found: Findings) -> str:
 
 def memory_bars(found: Findings) -> str | None:
     """What each artifact takes on its device with a full context, as the manifest tells it."""
-    bars = [Bar(each.name, memory) for each in found.variants if (memory := _memory(each))]
+    bars = [
+        Bar(each.name, {part.replace("kv_", "KV "): nbytes for part, nbytes in each.facts.memory.items()})
+        for each in found.variants
+        if each.facts.memory
+    ]
     return stacked_bars(bars, title="Memory on the device, context full", show=size) if bars else None
-
-
-def _memory(found: VariantFindings) -> Mapping[str, float] | None:
-    needed = found.facts.get("device_memory_bytes")
-    if not isinstance(needed, int) or needed < found.sizes.total:
-        return None
-    return {"weights": found.sizes.total, "KV cache and workspace": needed - found.sizes.total}
 
 
 def layer_bars(found: VariantFindings) -> str | None:

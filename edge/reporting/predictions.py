@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.evaluation.result import Evaluation, Positions, Worst
-from edge.reporting.words import flowing, visible
+from edge.reporting.foreign import visible
 
 SHOWN = 12
 KL_STEPS = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -61,7 +61,7 @@ def _spans(positions: Positions, targets: list[int], kls: list[float]) -> Iterat
     for i, (token, kl) in enumerate(zip(targets, kls, strict=True)):
         held, worst = held + positions.pieces[token], max(worst, kl)
         if _whole(held) or len(held) >= MOST_BYTES or i + 1 == len(targets):
-            yield Span(flowing(held.decode("utf-8", "replace")), worst, bisect_right(KL_STEPS, worst))
+            yield Span(held.decode("utf-8", "replace"), worst, bisect_right(KL_STEPS, worst))
             held, worst = b"", 0.0
 
 
@@ -78,14 +78,19 @@ def cases(evaluation: Evaluation, most: int = SHOWN) -> list[Case]:
     return [_case(evaluation.positions, worst) for worst in evaluation.positions.worst[:most]]
 
 
+def _label(positions: Positions, token: int) -> str:
+    """A token alone: spaces seen, and one that has no text by its number."""
+    return visible(positions.text([token])).replace(" ", "␣") or f"token {token}"
+
+
 def _case(positions: Positions, worst: Worst) -> Case:
     rivals = sorted(worst.candidates, key=lambda c: -c.reference)
     return Case(
         worst.kl,
-        flowing(positions.before(worst)),
-        visible(positions.text([worst.target])),
+        positions.before(worst),
+        _label(positions, worst.target),
         tuple(
-            Rival(visible(positions.text([c.token])), c.reference, c.artifact, c.token == worst.target)
+            Rival(_label(positions, c.token), c.reference, c.artifact, c.token == worst.target)
             for c in rivals
         ),
     )

@@ -5,13 +5,12 @@ Same input, same bytes: attributes keep their order, coordinates have one decima
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from html import escape
 
+from edge.reporting.foreign import visible
+
 FONT = 12.0
-# What XML 1.0 (section 2.2) allows; anything else cannot be written, not even escaped.
-_ILLEGAL = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 # Okabe and Ito's colours, told apart by every kind of colour vision; darker or lighter where a thin line on
 # white or on black would be lost.
@@ -75,8 +74,8 @@ STYLE = (
 
 
 def text(value: object) -> str:
-    """`value` as character data: escaped, and what XML cannot hold replaced by U+FFFD."""
-    return escape(_ILLEGAL.sub("\ufffd", str(value)))
+    """`value` as character data: escaped, and what cannot be seen (XML 1.0 allows little of it) made visible."""
+    return escape(visible(str(value)))
 
 
 def element(tag: str, *children: str, **attributes: object) -> str:

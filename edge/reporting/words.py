@@ -1,12 +1,10 @@
-"""Figures and foreign text as the page writes them."""
+"""Figures as the page writes them."""
 
 from __future__ import annotations
 
 import math
 
 from edge.evaluation.statistics import Estimate
-
-_NEWLINE, _TAB = "↵", "⇥"
 
 
 def percent(share: float, places: int = 1) -> str:
@@ -26,19 +24,3 @@ def estimate(found: Estimate, factor: float = 1.0, unit: str = "") -> str:
         return f"{value:.4g}{unit}"
     places = min(6, max(0, 1 - math.floor(math.log10(error))))
     return f"{value:.{places}f} ± {error:.{places}f}{unit}"
-
-
-def visible(text: str) -> str:
-    """Text of a model or its tokens: line ends and tabs as signs, control and direction characters as escapes."""
-    return "".join(_sign(c) if not c.isprintable() else c for c in text)
-
-
-def flowing(text: str) -> str:
-    """As `visible`, and the lines break where they broke."""
-    return "\n".join(visible(line) for line in text.replace("\r\n", "\n").split("\n"))
-
-
-def _sign(character: str) -> str:
-    if character in "\n\t":
-        return _NEWLINE if character == "\n" else _TAB
-    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
