@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import UnsupportedError
+from edge.chat.answer import Answer
 from edge.chat.sampling import Sampling
-from edge.chat.session import Answer, Session, Settings
+from edge.chat.session import Session, Settings
 from edge.chat.templates import Message
 
 _MAX_SAVED = 64 << 20
@@ -131,16 +132,20 @@ def _stats(session: Session, rest: str) -> str:
 def stats(answer: Answer, context_length: int) -> str:
     """The numbers of one answer, for people."""
     read = answer.prompt_tokens - answer.cached_tokens
-    return "\n".join(
-        [
-            f"first token: {answer.first_token_s:.3f} s",
-            f"prompt: {answer.prompt_tokens} tokens, {answer.cached_tokens} of them cached; "
-            f"{read} read at {answer.prompt_tokens_per_s:.1f} tok/s",
-            f"answer: {answer.answer_tokens} tokens at {answer.answer_tokens_per_s:.1f} tok/s",
-            f"context: {answer.context_used} of {context_length} tokens",
-            f"stopped by: {answer.stop}, seed {answer.seed}",
-        ]
-    )
+    lines = [
+        f"first token: {answer.first_token_s:.3f} s",
+        f"prompt: {answer.prompt_tokens} tokens, {answer.cached_tokens} of them cached; "
+        f"{read} read at {answer.prompt_tokens_per_s:.1f} tok/s",
+        f"answer: {answer.answer_tokens} tokens at {answer.answer_tokens_per_s:.1f} tok/s",
+        f"context: {answer.context_used} of {context_length} tokens",
+        f"stopped by: {answer.stop}, seed {answer.seed}",
+    ]
+    if counts := answer.speculation:
+        lines.append(
+            f"speculation: {counts.accepted} of {counts.drafted} guessed tokens were right "
+            f"({counts.acceptance:.0%}), {counts.tokens_per_step:.2f} tokens a run of the model"
+        )
+    return "\n".join(lines)
 
 
 def _help(session: Session, rest: str) -> str:

@@ -14,11 +14,15 @@ _MAKE = "edge convert smollm2-135m-instruct --target cpu"
 
 @dataclass(frozen=True)
 class Chosen:
-    """An artifact to open. `label` names it for people; `context_length` is the bundle's, None for others'."""
+    """An artifact to open. `label` names it for people; the rest is the bundle's word, None for others'.
+
+    sha256: of the artifact where it is one file.
+    """
 
     path: Path
     label: str
     context_length: int | None
+    sha256: str | None = None
 
 
 def find_model(word: str) -> Path | None:
@@ -54,7 +58,9 @@ def choose(model: Path, variant: str | None) -> Chosen:
             raise BundleError(f"{model} has no variant '{variant}' that runs here", hint=f"it has: {names}")
         raise UnsupportedError(f"no engine here runs a variant of {model} ({names})", hint="edge doctor")
     first = runnable[0]
-    return Chosen(first.path, f"{model.resolve().name}/{first.name}", first.context_length)
+    label = f"{model.resolve().name}/{first.name}"
+    entry = made.manifest["files"].get(first.path.relative_to(made.directory).as_posix())
+    return Chosen(first.path, label, first.context_length, entry["sha256"] if entry else None)
 
 
 def names() -> list[str]:

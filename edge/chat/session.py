@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import UnsupportedError
+from edge.chat.answer import Answer
+from edge.chat.prefix import PrefixCache, common
 from edge.chat.prompt import PromptFormat
 from edge.chat.sampling import Sampling, sample
+from edge.chat.speculation import Speculation
 from edge.chat.stream import TextStream
 from edge.chat.templates import Message
 from edge.runtimes.protocol import Runtime
@@ -34,34 +37,6 @@ class Settings:
             raise UnsupportedError(f"seed is {self.seed}", hint="a value of 0 or more")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What one question cost. Times in seconds; `stop` is why the answer ended.
-
-    cached_tokens: of the prompt's tokens, those that the KV cache already held.
-    stop: "stop_token", "stop_string", "max_tokens", "context" (full) or "interrupted".
-    """
-
-    text: str
-    stop: str
-    prompt_tokens: int
-    cached_tokens: int
-    answer_tokens: int
-    first_token_s: float
-    decode_s: float
-    context_used: int
-    seed: int
-
-    @property
-    def prompt_tokens_per_s(self) -> float:
-        return (self.prompt_tokens - self.cached_tokens) / max(self.first_token_s, 1e-9)
-
-    @property
-    def answer_tokens_per_s(self) -> float:
-        """Speed of the tokens after the first one."""
-        return (self.answer_tokens - 1) / self.decode_s if self.answer_tokens > 1 else 0.0
-
-
 class Session:
     """`ask` streams; `last` then tells the numbers. `note` is told, in one line, what a person should know."""
 
@@ -73,6 +48,8 @@ class Session:
         system: str | None = None,
         use_template: bool = True,
         note: Callable[[str], None] = lambda line: None,
+        prefix: PrefixCache | None = None,
+        speculation: Speculation | None = None,
     ) -> None:
         dialect = runtime.dialect()
         self.runtime = runtime
@@ -87,6 +64,8 @@ class Session:
         self._dropped = 0
         self._cached: list[int] = []
         self._interrupted = False
+        self._prefix = prefix
+        self._speculation = speculation
         if self.format.plain:
             note("this model has no chat template: it goes on writing your text (plain completion)")
 
@@ -114,6 +93,8 @@ class Session:
         try:
             ids = self._fit()
             logits, cached = self._prefill(ids)
+            if self._speculation:
+                self._speculation.start(self._cached)
         except BaseException:
             self.messages.pop()
             raise
@@ -149,6 +130,7 @@ class Session:
             self.last = Answer(
                 "".join(said), stop or "interrupted", len(ids), cached, len(tokens), first - began,
                 time.perf_counter() - first, len(ids) + len(tokens), self.settings.seed,
+                self._speculation.counts if self._speculation else None,
             )  # fmt: skip
 
     def _reason(self, stream: TextStream, prompt: int, answered: int) -> str:
@@ -195,26 +177,47 @@ class Session:
         return self.messages[index]["role"] == "user"
 
     def _view(self) -> list[Message]:
-        system: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
-        return system + self.messages[self._dropped :]
+        return self._after_system(self.messages[self._dropped :])
+
+    def _after_system(self, messages: list[Message]) -> list[Message]:
+        return [{"role": "system", "content": self.system}, *messages] if self.system else messages
 
     def _prefill(self, ids: list[int]) -> tuple[NDArray[np.float32], int]:
         """Logits after `ids`, and how many of them the cache already held (the common prefix)."""
         if not ids:
             raise UnsupportedError("the prompt is empty", hint="say something")
-        same = 0
-        limit = min(len(ids) - 1, len(self._cached))
-        while same < limit and ids[same] == self._cached[same]:
-            same += 1
+        read = self._restore(ids)
+        same = min(common(ids, self._cached), len(ids) - 1)
         self.runtime.rewind(same)
         try:
-            return self.runtime.append(ids[same:]), same
+            return self.runtime.append(ids[same:]), same - read
         finally:
             self._cached = ids[: self.runtime.position]
+
+    def _restore(self, ids: list[int]) -> int:
+        """Have the prefix cache fill in what every conversation with this system message starts with.
+
+        How many tokens were read for it.
+        """
+        if self._prefix is None:
+            return 0
+        questions: list[Message] = [{"role": "user", "content": text} for text in ("a", "0")]
+        one, other = (self.format.ids(self._after_system([question])) for question in questions)
+        start = ids[: common(ids, one[: common(one, other)])]
+        held = common(start, self._cached) == len(start)
+        if held or not self._prefix.serves(self.runtime, start):
+            return 0
+        self._cached = start
+        try:
+            return self._prefix.fill(self.runtime, start)
+        finally:
+            del self._cached[self.runtime.position :]
 
     def _append(self, token: int) -> NDArray[np.float32]:
         self._cached.append(token)
         try:
+            if self._speculation:
+                return self._speculation.append(self._cached)
             return self.runtime.append([token])
         finally:
             del self._cached[self.runtime.position :]

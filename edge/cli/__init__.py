@@ -43,7 +43,7 @@ COMMANDS = {
     "doctor": "Check this machine: packages, engines, memory, disk, adb.",
 }
 # Options whose value may be left out, and what stands for it then; typer knows no such thing.
-OPTIONAL_VALUES = {"--calibrate": "default"}
+OPTIONAL_VALUES = {"--calibrate": "default", "--prompt-lookup": "8"}
 EXIT_USAGE = 1
 EXIT_BUG = 2
 EXIT_INTERRUPTED = 130
@@ -178,8 +178,9 @@ def _complete(arguments: Sequence[str]) -> list[str]:
     words = list(arguments)
     for i in reversed(range(len(words))):
         follower = words[i + 1] if i + 1 < len(words) else "-"
-        if words[i] in OPTIONAL_VALUES and follower.startswith("-"):
-            words.insert(i + 1, OPTIONAL_VALUES[words[i]])
+        value = OPTIONAL_VALUES.get(words[i])
+        if value and (follower.startswith("-") or (value.isdecimal() and not follower.isdecimal())):
+            words.insert(i + 1, value)
     return words
 
 

@@ -35,7 +35,9 @@ def chat(
         typer.Option("--model", "-m", help="Bundle, GGUF file or genai folder, or a bundle's name."),
     ] = None,
     variant: Annotated[str | None, typer.Option(help="Which variant of the bundle.")] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", help="System message.")] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", "-s", help="System message, or a file that holds it.")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.0,
     top_k: Annotated[int, typer.Option(help="Only the K likeliest tokens; 0: all.")] = 0,
     top_p: Annotated[float, typer.Option(help="Only the likeliest tokens that make up this share.")] = 1.0,
@@ -49,6 +51,24 @@ def chat(
     template: Annotated[
         bool, typer.Option("--template/--no-template", help="Use the model's chat template.")
     ] = True,
+    prefix_cache: Annotated[
+        bool | None,
+        typer.Option(
+            "--prefix-cache/--no-prefix-cache",
+            show_default=False,
+            help="Keep on disk what the engine makes of a long system message. Default: where it can.",
+        ),
+    ] = None,
+    draft: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="A smaller model of the same tokenizer guesses tokens ahead."),
+    ] = None,
+    prompt_lookup: Annotated[
+        int | None,
+        typer.Option(
+            metavar="[N]", min=1, max=64, help="Guess up to N (8) tokens ahead from what was said before."
+        ),
+    ] = None,
     stats: Annotated[bool, typer.Option("--stats", help="Times and speeds on stderr afterwards.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
@@ -58,7 +78,7 @@ def chat(
     follows it. The answer goes to stdout, everything else to stderr.
     """
     from edge import runtimes
-    from edge.chat import locate
+    from edge.chat import faster, locate
     from edge.chat.sampling import Sampling
     from edge.chat.session import Session, Settings
 
@@ -74,8 +94,18 @@ def chat(
     runtime = runtimes.open_runtime(
         chosen.path, context_length=context or chosen.context_length, threads=threads
     )
+    guesses = None
     try:
-        session = Session(runtime, settings=settings, system=system, use_template=template, note=console.say)
+        guesses = faster.Guesses.choose(runtime, draft, prompt_lookup, threads=threads)
+        session = Session(
+            runtime,
+            settings=settings,
+            system=faster.system_text(system),
+            use_template=template,
+            note=console.say,
+            prefix=faster.prefix_cache(runtime, chosen, prefix_cache, console.say),
+            speculation=guesses.speculation(runtime, console.say) if guesses else None,
+        )
         if prompt is None:
             _converse(session, chosen)
         else:
@@ -86,6 +116,8 @@ def chat(
             console.say(numbers(session.last, runtime.context_length))
     finally:
         runtime.close()
+        if guesses:
+            guesses.close()
 
 
 def _split(words: list[str], model: str | None) -> tuple[Path | None, str | None]:
@@ -149,14 +181,7 @@ def _answer(session: Session, chosen: Chosen, prompt: str, json_output: bool) ->
             "answer": text,
             "model": chosen.label,
             "runtime": session.runtime.name,
-            "stop": last.stop,
-            "seed": last.seed,
-            "prompt_tokens": last.prompt_tokens,
-            "answer_tokens": last.answer_tokens,
-            "first_token_s": round(last.first_token_s, 6),
-            "prompt_tokens_per_s": round(last.prompt_tokens_per_s, 3),
-            "answer_tokens_per_s": round(last.answer_tokens_per_s, 3),
-            "context_used": last.context_used,
+            **last.to_data(),
             "context_length": session.runtime.context_length,
         }
     )

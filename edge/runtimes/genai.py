@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import MachineError, UnsupportedError
-from edge.runtimes.longrope import switch_length
+from edge.runtimes.longrope import room, switch_length
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
 from edge.runtimes.settings import EngineSettings
 from edge.runtimes.tokenizer import FolderTokenizer, read_json, token_ids
@@ -106,16 +106,27 @@ class GenaiRuntime:
     def position(self) -> int:
         return len(self._ids)
 
+    @property
+    def room(self) -> int:
+        return room(self.position, self.context_length, self._switch)
+
     def append(self, ids: Sequence[int]) -> NDArray[np.float32]:
         for _ in self._run(ids):
             pass
         last: NDArray[np.float32] = np.asarray(self._generator.get_logits(), dtype=np.float32).reshape(-1)
         return last
 
+    def append_all(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        return self._every(ids, self.position)
+
     def teacher_forced(self, ids: Sequence[int], *, first: int = 0) -> NDArray[np.float32]:
         self.rewind(0)
-        logits = np.empty((len(ids) - first, self.vocab_size), np.float32)
-        for start, stop in self._run(ids):
+        return self._every(ids, first)
+
+    def _every(self, new: Sequence[int], first: int) -> NDArray[np.float32]:
+        """Feed `new`; logits of every position from `first` on."""
+        logits = np.empty((self.position + len(new) - first, self.vocab_size), np.float32)
+        for start, stop in self._run(new):
             begin = max(start, first)
             if begin < stop:
                 chunk = self._generator.get_output("logits")[0]

@@ -8,6 +8,7 @@ LongRoPE model gets a short context up to the original length, and beyond it a l
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 from converters.errors import CheckpointError, MachineError, UnsupportedError
 from edge import machine
 from edge.engines import INSTALL_LLAMA_CPP
+from edge.runtimes import llamacpp_state
 from edge.runtimes.gguf_vocabulary import GgufVocabulary
+from edge.runtimes.longrope import room
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
 from edge.runtimes.settings import KV_TYPES, EngineSettings
 
@@ -108,6 +111,8 @@ class LlamaCppRuntime:
             settings = replace(settings, kv_type="f32", flash_attention=False)
         self._settings = settings
         self._size = settings.batch or _BATCH
+        # llama.cpp's own default is four threads, on any machine
+        self._threads = settings.threads or machine.cores()
         self._ids: list[int] = []
         self._long: bool | None = None
         self._batch = library.llama_batch_init(self._size, 0, 1)
@@ -140,8 +145,7 @@ class LlamaCppRuntime:
             params.type_k = params.type_v = KV_TYPES[settings.kv_type]
         if settings.flash_attention is not None:
             params.flash_attn_type = int(settings.flash_attention)
-        # llama.cpp's own default is four threads, on any machine
-        params.n_threads = settings.threads or machine.cores()
+        params.n_threads = self._threads
         params.n_threads_batch = settings.prefill_threads or params.n_threads
         self._context = c.llama_init_from_model(self._model, params)
         if not self._context:
@@ -157,6 +161,10 @@ class LlamaCppRuntime:
     def position(self) -> int:
         return len(self._ids)
 
+    @property
+    def room(self) -> int:
+        return room(self.position, self.context_length, self._switch)
+
     def append(self, ids: Sequence[int]) -> NDArray[np.float32]:
         count = 0
         for start, stop in self._run(ids, self.position + len(ids) - 1):
@@ -164,10 +172,17 @@ class LlamaCppRuntime:
         last: NDArray[np.float32] = self._logits(count - 1, 1)[0]
         return last
 
+    def append_all(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        return self._every(ids, self.position)
+
     def teacher_forced(self, ids: Sequence[int], *, first: int = 0) -> NDArray[np.float32]:
         self.rewind(0)
-        logits = np.empty((len(ids) - first, self.vocab_size), np.float32)
-        for start, stop in self._run(ids, first):
+        return self._every(ids, first)
+
+    def _every(self, new: Sequence[int], first: int) -> NDArray[np.float32]:
+        """Feed `new`; logits of every position from `first` on."""
+        logits = np.empty((self.position + len(new) - first, self.vocab_size), np.float32)
+        for start, stop in self._run(new, first):
             begin = max(start, first)
             if begin < stop:
                 logits[begin - first : stop - first] = self._logits(begin - start, stop - begin)
@@ -220,6 +235,27 @@ class LlamaCppRuntime:
         if not 0 <= position <= len(self._ids):
             raise ValueError(f"rewind to {position} of {len(self._ids)}")
         del self._ids[position:]
+
+    @property
+    def state_key(self) -> str:
+        settings = self._settings.to_data() | {"threads": self._threads}
+        return f"{self.name} {json.dumps(settings, sort_keys=True)}"
+
+    def export_state(self) -> bytes:
+        self._c.llama_memory_seq_rm(self._memory, 0, self.position, -1)
+        return llamacpp_state.take(self._c, self._context)
+
+    def import_state(self, ids: Sequence[int], data: bytes) -> bool:
+        long = self._switch is not None and len(ids) > self._switch
+        self._ids = []
+        if long != self._long:
+            self._open_context(long)
+        self._c.llama_memory_clear(self._memory, False)
+        if not llamacpp_state.put(self._c, self._context, data, len(ids)):
+            self._c.llama_memory_clear(self._memory, False)
+            return False
+        self._ids = list(ids)
+        return True
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         return self._vocabulary.encode(text, special=special)

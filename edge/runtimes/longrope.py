@@ -1,4 +1,4 @@
-"""Where an ONNX decoder graph switches its LongRoPE factors.
+"""Where a model switches its LongRoPE factors, and how an ONNX decoder graph tells.
 
 genai_config.json has no place for it (unknown keys are an error in onnxruntime-genai 0.18), so the graph
 itself is asked: it compares the total length with the original context, `Greater(total, original)`. Our own
@@ -48,3 +48,9 @@ def switch_length(model: Path) -> int | None:
             hint="convert the checkpoint with `edge convert`",
         )
     return next(iter(limits), None)
+
+
+def room(position: int, context_length: int, switch: int | None) -> int:
+    """How many tokens can come after `position` at once without crossing `switch` in their midst."""
+    end = switch if switch is not None and position < switch else context_length
+    return end - position

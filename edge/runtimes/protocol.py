@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,19 @@ class Runtime(Protocol):
         Raises UnsupportedError when position + len(ids) > context_length; the cache is then unchanged.
         """
 
+    @property
+    def room(self) -> int:
+        """How many tokens `append_all` takes at once: up to the end of the context, or up to LongRoPE's switch.
+
+        Beyond that switch the logits of the earlier rows would be those of the long factors.
+        """
+
+    def append_all(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        """`append`, with the logits of each of `ids`: float32 [len(ids), vocab_size].
+
+        An engine may sum a row of several in another order than a row alone (edge.chat.invariance measures it).
+        """
+
     def teacher_forced(self, ids: Sequence[int], *, first: int = 0) -> NDArray[np.float32]:
         """Logits at the positions of `ids` from `first` on, from an empty cache.
 
@@ -70,3 +83,18 @@ class Runtime(Protocol):
         """Template, start and stop tokens, read from the artifact itself."""
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An engine whose KV cache can be taken out and put back, in another process too."""
+
+    @property
+    def state_key(self) -> str:
+        """All that a state depends on besides model file and tokens: engine, version, cache types, settings."""
+
+    def export_state(self) -> bytes:
+        """The state of the `position` tokens in the cache, at the same position."""
+
+    def import_state(self, ids: Sequence[int], data: bytes) -> bool:
+        """Put back what `export_state` gave for `ids`; False (and an empty cache) when the engine refuses it."""

@@ -54,7 +54,6 @@ class Scripted:
         self.template = template
         self.fed: list[int] = []
         self.appended: list[list[int]] = []
-        self._next = 0
 
     @property
     def position(self) -> int:
@@ -63,10 +62,17 @@ class Scripted:
     def append(self, ids: Sequence[int]) -> NDArray[np.float32]:
         self.appended.append(list(ids))
         self.fed += ids
-        self._next = self._next + 1 if ids[-1] > 256 else 0
+        said = next((n for n, i in enumerate(reversed(self.fed)) if i <= 256), len(self.fed))
         logits = np.zeros(self.vocab_size, np.float32)
-        logits[257 + self._next if self._next < len(self.says) else 256] = 1
+        logits[257 + said if said < len(self.says) else 256] = 1
         return logits
+
+    @property
+    def room(self) -> int:
+        return self.context_length - self.position
+
+    def append_all(self, ids: Sequence[int]) -> NDArray[np.float32]:
+        return np.stack([self.append([i]) for i in ids])
 
     def teacher_forced(self, ids: Sequence[int], *, first: int = 0) -> NDArray[np.float32]:
         raise NotImplementedError
