@@ -123,14 +123,13 @@ def choose(format: str, gains: dict[tuple[str, str], list[float]]) -> EngineSett
     return chosen
 
 
-def write(target: str, chosen: EngineSettings, trials: Sequence[Trial]) -> None:
-    """Replace the table [profile] of edge/targets/TARGET.toml; the rest of the file stays as it is."""
-    file = Path(__file__).parents[1] / "edge" / "targets" / f"{target}.toml"
+def write(file: Path, chosen: EngineSettings, trials: Sequence[Trial]) -> None:
+    """Replace the table [profile] of a target's file; the rest of it stays as it is."""
     document = tomlkit.parse(file.read_text(encoding="utf-8"))
     table = tomlkit.table()
     table.comment("by `python -m benchmarks.profile --write`; what it means: edge/targets/profile.py")
     table["machine"] = f"{machine.processor()}, {machine.cores()} cores, {machine.describe()}"
-    for name, values in (("engine", chosen.to_data()), ("graph", GRAPHS[target])):
+    for name, values in (("engine", chosen.to_data()), ("graph", GRAPHS[file.stem])):
         table[name] = tomlkit.inline_table()
         table[name].update(values)
     rows = tomlkit.array().multiline(True)
@@ -193,7 +192,8 @@ def finish(target: str, found: Sequence[tuple[float, Trial]], to_file: bool) -> 
     chosen = choose(TARGETS[target], gains)
     print(f"{target}: chosen {chosen.to_data() or 'nothing: what holds now is not beaten'}", flush=True)
     if to_file:
-        write(target, chosen, [trial for _, trial in found])
+        folder = Path(__file__).parents[1] / "edge" / "targets"
+        write(folder / f"{target}.toml", chosen, [trial for _, trial in found])
 
 
 def _shown(ratio: tuple[float, float, float]) -> str:

@@ -67,7 +67,7 @@ def bench(
             f"plots are written as SVG, and {plot.name} is none", hint=f"--plot {plot.with_suffix('.svg')}"
         )
     words = [artifact] if versus is None else [artifact, versus]
-    contenders = [_find(word, variant if word is artifact else None, context) for word in words]
+    contenders = [contender(word, variant if word is artifact else None, context) for word in words]
     request = Request(
         tuple(contenders),
         prompts=_lengths("--prompts", prompts, 1),
@@ -91,10 +91,12 @@ def bench(
         console.write(line)
 
 
-def _find(word: str, variant: str | None, context: int | None) -> Contender:
+def contender(word: str, variant: str | None, context: int | None) -> Contender:
+    """The artifact that `word` names, set up by its target's profile. BundleError when it names none."""
+    from edge import bundle
     from edge.benchmark import Contender
     from edge.chat import locate
-    from edge.runtimes import EngineSettings
+    from edge.targets.settings import settings_for
 
     path = locate.find_model(word)
     if path is None:
@@ -102,7 +104,10 @@ def _find(word: str, variant: str | None, context: int | None) -> Contender:
             f"'{word}' is no bundle, GGUF file or genai folder", hint=f"edge inspect {word}, or edge convert"
         )
     chosen = locate.choose(path, variant)
-    return Contender(chosen.path, chosen.label, context or chosen.context_length, EngineSettings())
+    variants = bundle.load(path).variants if bundle.is_bundle(path) else ()
+    made_for = [name for v in variants if v.path == chosen.path for name in v.targets]
+    settings = settings_for(chosen.path, made_for)
+    return Contender(chosen.path, chosen.label, context or chosen.context_length, settings)
 
 
 def _lengths(option: str, text: str | None, least: int) -> tuple[int, ...] | None:
