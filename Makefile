@@ -38,7 +38,7 @@ bench: .venv/.dev
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.venv/.demo: .venv/bin/python pyproject.toml setup.py quant/kernel.c quant/kernel_tile.h
+.venv/.demo: .venv/bin/python pyproject.toml setup.py quant/kernel.c quant/kernel_tile.h quant/plane.c
 	@echo "Installing edge; compiling llama.cpp takes about 5 minutes on two cores, once."
 	$(LLAMA) $(BIN)/python -m pip install --quiet -e ".[gguf]"
 	touch $@

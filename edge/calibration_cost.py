@@ -69,7 +69,7 @@ def operations(decoder: Decoder, windows: int, length: int, settings: Settings) 
     for weights in ((layer.q, layer.k, layer.v), (layer.o,), (layer.gate, layer.up), (layer.down,)):
         rows, n = sum(w.rows for w in weights), weights[0].shape[1]
         passes = settings.gptq.passes
-        coding += rows * n * n * (5 + 4 * passes) + 3 * n**3 + 4e3 * (1 + passes) * rows * n
+        coding += rows * n * n * (5 + 4 * passes) + 3 * n**3 + 1.2e3 * (1 + passes) * rows * n
     return len(decoder.layers) * (windows * length * (forward + moments) + coding)
 
 

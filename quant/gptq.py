@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quant.blocks import BLOCK, BlockFormat, Blocks
-from quant.scales import Candidates, candidates, refit
+from quant.plane import better, nearest_plane
+from quant.scales import candidates, refit
 
 Floats = NDArray[np.float32]
 
@@ -163,11 +164,11 @@ class _Rows:
         coded = nearest_plane(target, carried, factor, candidates(target + carried, self.format))
         aim = factor.T @ target + carried * np.diagonal(factor)[:, None]
         for _ in range(2):
-            again = refit(aim, factor.T @ coded[0], coded[2], self.format)
-            coded = _better(coded, nearest_plane(target, carried, factor, again))
-        codes, scale, zero, cost = coded
+            again = refit(aim, factor.T @ coded.codes, coded.zero, self.format)
+            coded = better(coded, nearest_plane(target, carried, factor, again))
+        codes, scale, zero = coded.codes, coded.scale, coded.zero
         if held is not None:
-            keep = cost >= held
+            keep = coded.cost >= held
             codes = np.where(keep, self.codes_t[part], codes)
             scale = np.where(keep, self.scales[block], scale)
             zero = np.where(keep, self.zeros[block], zero)
@@ -189,43 +190,3 @@ class _Rows:
         scales[:, place] = self.scales.T
         if zeros is not None:
             zeros[:, place] = self.zeros.T
-
-
-Coded = tuple[Floats, Floats, Floats, Floats]
-"""Codes [32, rows], their scales, zero points and costs [rows]."""
-
-
-def nearest_plane(target: Floats, carried: Floats, factor: Floats, tried: Candidates) -> Coded:
-    """Codes of one block with each candidate scale, and of those the ones of least cost per row.
-
-    target, carried: float32 [32, rows]; what the errors of the blocks before want added is in `carried`. factor: the
-    block's corner of V.
-    """
-    count, rows = tried.scales.shape
-    normal = factor / np.diagonal(factor)[None]
-    inverse = np.float32(1) / tried.scales
-    errors = np.empty((BLOCK, count, rows), np.float32)
-    codes = np.empty_like(errors)
-    cost = np.zeros((count, rows), np.float32)
-    for j in range(BLOCK):
-        wanted = (normal[:j, j] @ errors[:j].reshape(j, count * rows)).reshape(count, rows) + (
-            target[j] + carried[j]
-        )
-        code = np.rint(np.clip(wanted * inverse, tried.low, tried.high))
-        value = code * tried.scales
-        codes[j] = code
-        errors[j] = target[j] - value
-        cost += np.square((wanted - value) * factor[j, j])
-    which = cost.argmin(axis=0)[None]
-    return (
-        np.take_along_axis(codes, which[None], axis=1)[:, 0],
-        np.take_along_axis(tried.scales, which, axis=0)[0],
-        np.take_along_axis(np.broadcast_to(-tried.low, cost.shape), which, axis=0)[0],
-        np.take_along_axis(cost, which, axis=0)[0],
-    )
-
-
-def _better(first: Coded, second: Coded) -> Coded:
-    wins = second[3] < first[3]
-    codes, scale, zero, cost = (np.where(wins, b, a) for a, b in zip(first, second, strict=True))
-    return codes, scale, zero, cost

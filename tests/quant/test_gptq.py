@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from quant import gptq, rtn
+from quant import gptq, plane, rtn
 from quant.blocks import BLOCK, FORMATS, INT4, BlockFormat, Blocks, dequantize
 from quant.scales import Candidates, candidates
 
@@ -71,7 +71,7 @@ def test_nearest_plane_gives_the_codes_of_gptq() -> None:
     scale = (np.abs(weight).max(axis=1) / 7).astype(np.float16).astype(np.float32)
     tried = Candidates(scale[None], np.float32(-8), np.float32(7))
     zero = np.zeros_like(weight.T)
-    ours, *_ = gptq.nearest_plane(weight.T.copy(), zero, factors.upper, tried)
+    ours = plane.nearest_plane(weight.T.copy(), zero, factors.upper, tried).codes
 
     damped = factors.hessian.astype(np.float64)
     inverse = np.linalg.cholesky(np.linalg.inv(damped)).T
@@ -85,6 +85,18 @@ def test_nearest_plane_gives_the_codes_of_gptq() -> None:
     # row's later codes with it.
     same_rows = (theirs == ours.T).all(axis=1)
     assert same_rows.mean() > 0.95
+
+
+@EVERY
+def test_the_compiled_path_codes_as_numpy_does(fmt: BlockFormat, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plane.KERNEL, "the kernel is part of a development install: pip install -e ."
+    weight, hessian = layer(50)  # no multiple of the sixteen lanes
+    compiled = coded(weight, hessian, fmt)
+    monkeypatch.setattr(plane, "KERNEL", False)
+    numpy = coded(weight, hessian, fmt)
+    # Sums in another order move a value over the border between two codes now and then.
+    assert np.mean(compiled.codes == numpy.codes) > 0.98
+    assert loss(weight, hessian, compiled) == pytest.approx(loss(weight, hessian, numpy), rel=0.01)
 
 
 @EVERY
