@@ -44,7 +44,7 @@ def evaluate(
     progress = progress or Silent()
     if isinstance(reference, Checkpoint):
         reference = CheckpointReference(reference)
-    with Engine(artifact, name=name or artifact.name, context_length=length, threads=threads) as engine:
+    with Engine(artifact, name=name or artifact.name, length=length, threads=threads) as engine:
         chosen = shared_windows(engine, reference, text, text_name, length, windows, progress)
         if reference is not None:
             reference.prepare([chosen], progress)

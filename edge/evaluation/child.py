@@ -1,6 +1,6 @@
 """An engine in a process of its own, asked through pipes.
 
-Run as `python -m edge.evaluation.child ARTIFACT CONTEXT THREADS PARENT`, the last the id of the parent process.
+Run as `python -m edge.evaluation.child ARTIFACT LENGTH TASKS THREADS PARENT`, the last the id of the parent process.
 One JSON line a request on stdin, one JSON line an answer on stdout; logits follow their line as raw float32. An
 answer with `error` names the EdgeError to raise. Nothing else may write to stdout: what engines print goes to stderr.
 """
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from converters.errors import EdgeError
+from converters.errors import EdgeError, UnsupportedError
 from edge.evaluation.answers import Answerer
 from edge.evaluation.tokens import first_token
 from edge.runtimes import Runtime, open_runtime
@@ -27,15 +27,13 @@ Reply = tuple[dict[str, Any], Any]
 """The JSON answer, and the array whose bytes follow it (None: none)."""
 
 
-def main(artifact: str, context_length: str, threads: str, parent: str) -> None:
+def main(artifact: str, length: str, task_context: str, threads: str, parent: str) -> None:
     die_with(int(parent))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     try:
-        runtime = open_runtime(
-            Path(artifact), context_length=int(context_length), threads=int(threads) or None, exact=True
-        )
+        runtime = _open(Path(artifact), int(length), int(task_context), int(threads) or None)
     except (EdgeError, OSError, MemoryError) as error:
         _send(out, _failure(error), None)
         return
@@ -47,6 +45,20 @@ def main(artifact: str, context_length: str, threads: str, parent: str) -> None:
                 _send(out, *reply)
     finally:
         runtime.close()
+
+
+def _open(artifact: Path, length: int, task_context: int, threads: int | None) -> Runtime:
+    """With room for windows of `length` and, as far as the artifact allows it, `task_context` tokens."""
+    try:
+        return open_runtime(artifact, context_length=max(length, task_context), threads=threads, exact=True)
+    except UnsupportedError:
+        if task_context <= length:
+            raise
+        runtime = open_runtime(artifact, threads=threads, exact=True)  # its own context, which is less
+        if runtime.context_length < length:
+            runtime.close()
+            raise
+        return runtime
 
 
 def _described(artifact: Path, runtime: Runtime) -> dict[str, Any]:

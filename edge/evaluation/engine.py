@@ -29,14 +29,17 @@ _GRACE_SECONDS = 10.0
 class Engine:
     """`artifact` in its own runtime, with a float32 KV cache where the runtime has the choice.
 
+    There is room for windows of `length` tokens and, where the artifact allows so many, for `task_context`.
     runtime: the engine and its version. bos: what its tokenizer puts before a text. Raises the EdgeError that the
     engine raised; UnsupportedError when it died, MachineError when it was killed.
     """
 
-    def __init__(self, artifact: Path, *, name: str, context_length: int, threads: int | None = None) -> None:
+    def __init__(
+        self, artifact: Path, *, name: str, length: int = 0, task_context: int = 0, threads: int | None = None
+    ) -> None:
         self.path, self.name = artifact, name
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed by `close`
-        numbers = [str(n) for n in (context_length, threads or 0, os.getpid())]
+        numbers = [str(n) for n in (length, task_context, threads or 0, os.getpid())]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edge.evaluation.child", str(artifact), *numbers],
             stdin=subprocess.PIPE,

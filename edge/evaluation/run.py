@@ -116,10 +116,13 @@ def run(request: Request, progress: Progress) -> Result:
 
 
 def _engine(artifact: Chosen, request: Request) -> Engine:
-    context = max(request.length if request.texts else 0, TASK_CONTEXT if request.tasks else 0)
-    if artifact.context_length is not None and request.length <= artifact.context_length:
-        context = min(context, artifact.context_length)
-    return Engine(artifact.path, name=artifact.label, context_length=context, threads=request.threads)
+    return Engine(
+        artifact.path,
+        name=artifact.label,
+        length=request.length if request.texts else 0,
+        task_context=TASK_CONTEXT if request.tasks else 0,
+        threads=request.threads,
+    )
 
 
 def _reference(request: Request, stack: ExitStack, progress: Progress) -> Reference | None:

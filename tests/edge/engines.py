@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gguf import GGUFReader
 from numpy.typing import NDArray
 
 from edge.runtimes.protocol import Dialect
@@ -40,6 +41,16 @@ def claim_context(path: Path, context: int) -> None:
     key = b"phi3.context_length"
     at = data.index(key) + len(key) + 4  # after the key: its value's type, uint32
     path.write_bytes(data[:at] + context.to_bytes(4, "little") + data[at + 4 :])
+
+
+def not_a_number(source: Path, target: Path) -> Path:
+    """The GGUF with a NaN in the gain of its last norm."""
+    data = bytearray(source.read_bytes())
+    (tensor,) = [t for t in GGUFReader(source).tensors if t.name == "output_norm.weight"]
+    at = int(tensor.data_offset)
+    data[at : at + 4] = np.float32(np.nan).tobytes()
+    target.write_bytes(data)
+    return target
 
 
 class Scripted:
