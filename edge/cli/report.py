@@ -49,7 +49,7 @@ def report(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON on stdout too.")] = False,
 ) -> None:
-    """Make one HTML page that shows a bundle: size, errors, words, speed.
+    """Show a bundle on one HTML page: size, errors, words, speed.
 
     The page holds everything and fetches nothing. Without --against it is made from the bundle's files alone.
     """
