@@ -7,6 +7,7 @@ from converters.writer import Storages
 from edge.fitting import genai, llamacpp
 from edge.fitting.llamacpp import Cpu
 from edge.fitting.memory import Memory
+from edge.runtimes.settings import EngineSettings
 
 __all__ = ["Cpu", "Memory", "device_memory", "largest_context"]
 
@@ -19,26 +20,36 @@ def device_memory(
     *,
     filled: int | None = None,
     cpu: Cpu = "x86-64",
+    settings: EngineSettings | None = None,
 ) -> Memory:
     """Peak memory of the engine of `format_name` ("onnx" or "gguf") with a cache for `context_length` tokens.
 
     filled: how many of them are really used (default: all). cpu: what kind of processor runs it; the default is
-    what the formulas were measured on.
+    what the formulas were measured on. settings: how the engine is set up, as by a target's profile.
     """
+    settings = settings or EngineSettings()
     filled = min(filled or context_length, context_length)
     if format_name == "onnx":
-        return genai.memory(decoder, recipe, context_length, filled=filled)
-    return llamacpp.memory(decoder, recipe, context_length, filled=filled, cpu=cpu)
+        return genai.memory(decoder, recipe, context_length, filled=filled, settings=settings)
+    return llamacpp.memory(decoder, recipe, context_length, filled=filled, cpu=cpu, settings=settings)
 
 
 def largest_context(
-    format_name: str, decoder: Decoder, recipe: Storages, limit: int, usable: int, *, cpu: Cpu = "x86-64"
+    format_name: str,
+    decoder: Decoder,
+    recipe: Storages,
+    limit: int,
+    usable: int,
+    *,
+    cpu: Cpu = "x86-64",
+    settings: EngineSettings | None = None,
 ) -> int:
     """The longest context up to `limit` whose peak memory is within `usable` bytes; 0 when none is."""
     low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2
-        if device_memory(format_name, decoder, recipe, middle, cpu=cpu).total <= usable:
+        memory = device_memory(format_name, decoder, recipe, middle, cpu=cpu, settings=settings)
+        if memory.total <= usable:
             low = middle
         else:
             high = middle - 1

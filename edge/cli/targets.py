@@ -98,7 +98,7 @@ def _write_fit(found: Fit) -> None:
 def _write_variant(each: VariantFit) -> None:
     from edge.units import size
 
-    variant, memory = each.variant, each.memory
+    variant, memory = each.variant, each.variant.memory
     console.write()
     targets_of = ", ".join(target.name for target in variant.targets)
     console.write(f"{variant.name}, for {targets_of}, context {variant.context_length}")

@@ -28,11 +28,10 @@ class PhoneFit:
 
 @dataclass(frozen=True)
 class VariantFit:
-    """`files`: bytes by path. `memory`: on x86-64, where it was measured. `on_phones`: on arm64."""
+    """`files`: bytes by path. `on_phones`: as `variant.memory`, on arm64."""
 
     variant: PlannedVariant
     files: Mapping[str, int]
-    memory: Memory
     on_phones: Memory
     phones: tuple[PhoneFit, ...]
 
@@ -40,7 +39,6 @@ class VariantFit:
         return {
             **self.variant.to_data(),
             "files": dict(self.files),
-            "device_memory": self.memory.to_data(),
             "phone_memory": self.on_phones.to_data(),
             "phones": [
                 {
@@ -84,16 +82,16 @@ def fit(request: ConvertRequest, progress: Progress) -> Fit:
 
 
 def _fit(planned: Plan, variant: PlannedVariant, files: Mapping[str, int], phones: list[Phone]) -> VariantFit:
-    decoder, recipe = planned.decoder, variant.recipe
-    limit = ROOMS[variant.format].context_limit(decoder)[0]
-    here = device_memory(variant.format, decoder, recipe, variant.context_length)
-    there = device_memory(variant.format, decoder, recipe, variant.context_length, cpu=PHONE_CPU)
+    what = (variant.format, planned.decoder, variant.recipe)
+    settings = variant.targets[0].profile.engine
+    limit = ROOMS[variant.format].context_limit(planned.decoder)[0]
+    memory = device_memory(*what, variant.context_length, cpu=PHONE_CPU, settings=settings)
     found = [
         PhoneFit(
             phone,
-            verdict(there, phone.usable),
-            largest_context(variant.format, decoder, recipe, limit, phone.usable, cpu=PHONE_CPU),
+            verdict(memory, phone.usable),
+            largest_context(*what, limit, phone.usable, cpu=PHONE_CPU, settings=settings),
         )
         for phone in phones
     ]
-    return VariantFit(variant, files, here, there, tuple(found))
+    return VariantFit(variant, files, memory, tuple(found))

@@ -5,7 +5,7 @@
                of the rest (embedding, norms, rotary tables) the file's pages
     kv_cache   2 * layers * kv_heads * head_dim float32 a position
     workspace  batch * 4 * (vocabulary + 3.3 * intermediate + 4.1 * hidden + 3.5 * (heads + 2 * kv_heads) *
-               head_dim) + 3 MiB, and 9 MiB where a prompt takes several batches
+               head_dim) + 3 MiB, and batch * 18 KiB where a prompt takes several batches
     runtime    83 MiB + 330 bytes a token of the vocabulary
 
 When a session is made, MatMulNBits packs what it multiplies by, and the pages it was mapped in are let go tensor
@@ -22,6 +22,7 @@ from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.tensors import Stored
 from converters.writer import Storages
 from edge.fitting.memory import Memory
+from edge.runtimes.settings import EngineSettings
 from quant.blocks import BLOCK
 
 BATCH = 512
@@ -31,13 +32,13 @@ _BLOCK_BYTES = {"int4": 24, "int4_asym": 28, "int8": 40}
 _FLOAT_SLACK = 1.02
 _INTERMEDIATE, _HIDDEN, _QKV = 3.3, 4.1, 3.5
 _BASE = 3 << 20
-_SEVERAL_BATCHES = 9 << 20
+_SEVERAL_BATCHES = 18 << 10
 _RUNTIME = 83 << 20
 _TOKEN = 330
 
 
 def memory(
-    decoder: Decoder, recipe: Storages, context_length: int, *, filled: int, batch: int = BATCH
+    decoder: Decoder, recipe: Storages, context_length: int, *, filled: int, settings: EngineSettings
 ) -> Memory:
     """`filled`: positions that are really used, of the `context_length` that the cache is made for."""
     layout = plan(decoder, recipe, context_length)
@@ -51,7 +52,7 @@ def memory(
     return Memory(
         weights=sum(_copied(s, decoder) for s in multiplied) + mapped,
         kv_cache=position * context_length,
-        workspace=max(_workspace(decoder, filled, batch), loading),
+        workspace=max(_workspace(decoder, filled, settings.batch or BATCH), loading),
         runtime=_RUNTIME + _TOKEN * decoder.vocab_size,
         file_backed=mapped,
     )
@@ -62,7 +63,7 @@ def _workspace(decoder: Decoder, filled: int, batch: int) -> int:
     attention = decoder.attention
     qkv = (attention.heads + 2 * attention.kv_heads) * attention.head_dim
     row = _INTERMEDIATE * decoder.intermediate_size + _HIDDEN * decoder.hidden_size + _QKV * qkv
-    several = _SEVERAL_BATCHES if filled > chunk else 0
+    several = _SEVERAL_BATCHES * chunk if filled > chunk else 0
     return round(4 * min(chunk, filled) * (decoder.vocab_size + row)) + _BASE + several
 
 

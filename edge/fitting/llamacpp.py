@@ -1,14 +1,14 @@
 """What llama.cpp takes to run a GGUF on a CPU, as edge.runtimes.llamacpp sets it up.
 
     weights    the whole file, mapped, + a copy of every tensor that the CPU's kernels want interleaved
-    kv_cache   2 * layers * kv_heads * head_dim values a position, positions rounded up to 256
+    kv_cache   2 * layers * kv_heads * head_dim values (float16) a position, positions rounded up to 256
     workspace  batch * 4 * (3 * intermediate + 3.7 * hidden) + 3.4 * batch * positions + 1.6 MiB
     runtime    52 MiB + 340 bytes a token of the vocabulary
 
 The copies are of the types and row counts that ggml_repack_get_optimal_repack_type takes
 (ggml/src/ggml-cpu/repack.cpp). A batch has gate and up at once, their product and the rows around them in
-float32; the mask of flash attention grows with the positions. The figures are fitted to what
-`python -m benchmarks.fit` measures on x86-64.
+float32; the mask of flash attention grows with the positions, and without it 4 * heads * batch bytes of scores do.
+The figures are fitted to what `python -m benchmarks.fit` measures on x86-64.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from converters.gguf.layout import tensors
 from converters.gguf.limits import CONTEXT_STEP
 from converters.writer import Storages
 from edge.fitting.memory import Memory
+from edge.runtimes.settings import EngineSettings
 
 Cpu = Literal["x86-64", "arm64"]
-BATCH = 512
+BATCH, KV_TYPE = 512, "f16"
+"""What an engine without settings takes."""
 _REPACKED: dict[Cpu, tuple[tuple[str, ...], int]] = {
     "x86-64": (("int4",), 8),
     "arm64": (("int4", "int8"), 4),
@@ -45,20 +47,20 @@ def memory(
     *,
     filled: int,
     cpu: Cpu,
-    batch: int = BATCH,
-    kv_type: str = "f16",
+    settings: EngineSettings,
 ) -> Memory:
     """`filled`: positions that are really used, of the `context_length` that the cache is made for."""
     file = gguf.planned_bytes(decoder, recipe)
     positions = -(-context_length // CONTEXT_STEP) * CONTEXT_STEP
     attention = decoder.attention
     values = 2 * len(decoder.layers) * attention.kv_heads * attention.head_dim * positions
-    chunk = min(batch, filled)
+    chunk = min(settings.batch or BATCH, filled)
+    scores = 4 * attention.heads * chunk * filled if settings.flash_attention is False else 0
     activations = chunk * 4 * (3 * decoder.intermediate_size + _HIDDEN * decoder.hidden_size)
     return Memory(
-        weights=file + _repacked(decoder, recipe, cpu),
-        kv_cache=round(values * _KV_VALUE_BYTES[kv_type]),
-        workspace=round(activations + _MASK * chunk * filled) + _BASE,
+        weights=file + (0 if settings.repack is False else _repacked(decoder, recipe, cpu)),
+        kv_cache=round(values * _KV_VALUE_BYTES[settings.kv_type or KV_TYPE]),
+        workspace=round(activations + scores + _MASK * chunk * filled) + _BASE,
         runtime=_RUNTIME + _TOKEN * decoder.vocab_size,
         file_backed=file,
     )
