@@ -3,8 +3,9 @@
 Every value is measured beside the one that holds now, in two live processes that take turns. Other programs disturb
 wall time more than any setting changes it, so all but the settings about threads are compared by the processor time
 of one thread. A value is chosen when the answers stay the same and, on every model, a turn of chat (the prompt and
-128 tokens of answer) takes less time in at least three quarters of the pairs. What is measured is kept in the work
-folder, and not measured again; `--write` puts the choice and all of it into edge/targets/*.toml.
+128 tokens of answer) takes less time in at least three quarters of the pairs, and by more than a process gains
+beside another like it. What is measured is kept in the work folder, and not measured again; `--write` puts the
+choice and all of it into edge/targets/*.toml.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import tomlkit
 
-from benchmarks.profile_trials import MODELS, Candidate, artifact, candidates
+from benchmarks.profile_trials import CONTROL, MODELS, Candidate, artifact, candidates
 from edge import machine
 from edge.benchmarking.engine_process import EngineProcess
 from edge.benchmarking.spread import Spread
@@ -109,11 +110,15 @@ def _three(spread: Spread) -> tuple[float, float, float]:
 
 
 def choose(format: str, gains: dict[tuple[str, str], list[float]]) -> EngineSettings:
-    """The value of each setting whose worst gain over the models is largest, where that is a gain on all of them."""
+    """The value of each setting whose worst gain over the models is largest, where on all of them it is a gain and
+    more than what a setting gains by nothing but noise."""
+    noise = max(
+        [1.0, *(gain for (setting, _), found in gains.items() if setting == CONTROL for gain in found)]
+    )
     best: dict[str, tuple[float, Candidate]] = {}
     for candidate in candidates(format):
         found = gains.get((candidate.setting, candidate.value), [])
-        if len(found) < len(MODELS) or not candidate.same_answers or min(found) <= 1.0:
+        if len(found) < len(MODELS) or not candidate.same_answers or min(found) <= noise:
             continue
         if candidate.setting not in best or min(found) > best[candidate.setting][0]:
             best[candidate.setting] = (min(found), candidate)

@@ -18,6 +18,9 @@ from edge.runtimes import EngineSettings
 
 MODELS = {"SmolLM2-135M": "smollm2-135m-instruct", "random 0.9B": "1b"}
 
+CONTROL = "nothing"
+"""The setting of a candidate that changes nothing: what is measured of it is the noise."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -35,6 +38,7 @@ class Candidate:
 
 def candidates(format: str) -> Iterator[Candidate]:
     """For onnxruntime-genai ("onnx") or llama.cpp ("gguf"); `against` are the engine files' own choices."""
+    yield Candidate(CONTROL, "as it is", "as it is")
     yield Candidate("threads", "1", "every core", EngineSettings(threads=1), wall=True)
     for batch in (64, 128, 256):
         yield Candidate("batch", str(batch), "512", EngineSettings(batch=batch))

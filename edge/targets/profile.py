@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from converters.errors import UnsupportedError
 from edge.runtimes.settings import EngineSettings
 
 
@@ -50,13 +51,16 @@ class Profile:
 
 
 def parse(table: Mapping[str, Any]) -> Profile:
-    """From the TOML table. Raises KeyError or TypeError that names what is missing or unknown, UnsupportedError for
-    an engine setting that does not exist."""
+    """From the TOML table. Raises KeyError or TypeError that names what is missing or unknown."""
     known = {"engine", "graph", "machine", "measured"}
     if foreign := sorted(table.keys() - known):
         raise TypeError(f"profile has no key {foreign[0]}")
+    try:
+        engine = EngineSettings.from_data(table.get("engine", {}))
+    except UnsupportedError as error:
+        raise TypeError(f"profile.engine: {error.cause}") from None
     return Profile(
-        EngineSettings.from_data(table.get("engine", {})),
+        engine,
         dict(table.get("graph", {})),
         str(table.get("machine", "")),
         tuple(trial_of(row) for row in table.get("measured", ())),
