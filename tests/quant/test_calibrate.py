@@ -19,11 +19,12 @@ from converters.models import describe
 from converters.reference import hidden_states
 from edge.calibration import CalibrationText
 from edge.calibration_cost import plan_calibration
-from quant import calibrate, rtn
+from quant import rtn
 from quant.blocks import BLOCK, INT4, INT4_ASYM, BlockFormat, dequantize
-from quant.calibrate import Calibration, Settings
+from quant.calibrate import Calibration
 from quant.codes import CodeStore
 from quant.importance import token_weights
+from quant.moments import Pair, moments_of, target
 
 Tiny = Callable[..., Path]
 Floats = NDArray[np.float32]
@@ -100,10 +101,9 @@ def test_the_target_is_the_least_squares_answer() -> None:
     z = x + 0.3 * noise @ rng.standard_normal((BLOCK, BLOCK))
     weight, residual = rng.standard_normal((8, BLOCK)), rng.standard_normal((400, 8))
     weights = rng.random((1, 400)).astype(np.float32)
-    pair = calibrate.Pair(*(a.astype(np.float32) for a in (x, z, residual)))
-    (moments,) = calibrate.moments_of(iter([pair]), [weights])
-    settings = Settings(residual=1.0, gptq=calibrate.gptq.Settings(damping=0.0))
-    found = calibrate.target(weight.astype(np.float32), moments, settings)
+    pair = Pair(*(a.astype(np.float32) for a in (x, z, residual)))
+    (moments,) = moments_of(iter([pair]), [weights])
+    found = target(weight.astype(np.float32), moments, upstream=1.0, residual=1.0, damping=0.0)
     root = np.sqrt(weights[0])[:, None]
     expected = np.linalg.lstsq(z * root, (x @ weight.T + residual) * root)[0].T
     # float32 sums of 400 products, conditioned by about 30.
