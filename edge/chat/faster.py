@@ -16,6 +16,7 @@ from edge.chat.speculation import Speculation
 from edge.chat.state_store import StateStore
 from edge.runtimes.protocol import Runtime, Stateful
 from edge.sources.cache import cache_directory
+from edge.targets.settings import settings_for
 
 _MOST = 8
 """Tokens that a draft model guesses ahead at most."""
@@ -73,7 +74,10 @@ class Guesses:
             raise UnsupportedError(
                 f"'{draft}' is no bundle, GGUF file or genai folder", hint="--draft ./bundles/a-small-one"
             )
-        model = runtimes.open_runtime(locate.choose(path, None).path, threads=threads)
+        chosen = locate.choose(path, None)
+        model = runtimes.open_runtime(
+            chosen.path, threads=threads, settings=settings_for(chosen.path, chosen.targets)
+        )
         try:
             check_vocabulary(runtime, model)
         except UnsupportedError:

@@ -16,13 +16,14 @@ _MAKE = "edge convert smollm2-135m-instruct --target cpu"
 class Chosen:
     """An artifact to open. `label` names it for people; the rest is the bundle's word, None for others'.
 
-    sha256: of the artifact where it is one file.
+    sha256: of the artifact where it is one file. targets: what the variant was made for.
     """
 
     path: Path
     label: str
     context_length: int | None
     sha256: str | None = None
+    targets: tuple[str, ...] = ()
 
 
 def find_model(word: str) -> Path | None:
@@ -60,7 +61,8 @@ def choose(model: Path, variant: str | None) -> Chosen:
     first = runnable[0]
     label = f"{model.resolve().name}/{first.name}"
     entry = made.manifest["files"].get(first.path.relative_to(made.directory).as_posix())
-    return Chosen(first.path, label, first.context_length, entry["sha256"] if entry else None)
+    sha256 = entry["sha256"] if entry else None
+    return Chosen(first.path, label, first.context_length, sha256, first.targets)
 
 
 def names() -> list[str]:

@@ -42,7 +42,7 @@ class StateStore:
                 data = _payload(stream, key)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self._note(f"prefix cache: {file.name} is left unread: {_reason(error)}")
             return None
         with suppress(OSError):  # a cache that cannot be written to
@@ -107,8 +107,5 @@ def _payload(stream: BinaryIO, key: str) -> bytes:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    return (
-        "its header is damaged"
-        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
-        else str(error)
-    )
+    unreadable = isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError)
+    return "its header is damaged" if unreadable else str(error)

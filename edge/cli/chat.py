@@ -81,6 +81,7 @@ def chat(
     from edge.chat import faster, locate
     from edge.chat.sampling import Sampling
     from edge.chat.session import Session, Settings
+    from edge.targets.settings import settings_for
 
     named, prompt = _split(words or [], model)
     prompt = _with_pipe(prompt)
@@ -92,7 +93,10 @@ def chat(
         settings = Settings(sampling, seed=seed, max_tokens=max_tokens, stop=tuple(stop or ()))
     chosen = locate.choose(named or locate.latest(), variant)
     runtime = runtimes.open_runtime(
-        chosen.path, context_length=context or chosen.context_length, threads=threads
+        chosen.path,
+        context_length=context or chosen.context_length,
+        threads=threads,
+        settings=settings_for(chosen.path, chosen.targets),
     )
     guesses = None
     try:

@@ -7,10 +7,7 @@ LongRoPE model gets a short context up to the original length, and beyond it a l
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +19,7 @@ from numpy.typing import NDArray
 from converters.errors import CheckpointError, MachineError, UnsupportedError
 from edge import machine
 from edge.engines import INSTALL_LLAMA_CPP
-from edge.runtimes import llamacpp_state
+from edge.runtimes import llamacpp_library, llamacpp_state
 from edge.runtimes.gguf_vocabulary import GgufVocabulary
 from edge.runtimes.longrope import room
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
@@ -51,35 +48,6 @@ def load(path: Path, *, context_length: int | None, settings: EngineSettings, ex
     return LlamaCppRuntime(llama_cpp, path, context_length, settings, exact)
 
 
-_callbacks: list[Any] = []
-"""The C callbacks, kept alive as long as the library."""
-
-
-def _quiet(library: Any) -> None:
-    """Once a process: no log on stderr, and two lines instead of a backtrace where ggml gives up."""
-    if _callbacks:
-        return
-    from llama_cpp._ggml import libggml
-
-    def ignore(level: int, text: bytes, user: object) -> None: ...
-
-    def abort(message: bytes) -> None:
-        # ggml aborts the process when this returns. Nothing in it can be saved: leave as the machine's fault.
-        cause = message.decode("utf-8", "replace").rpartition("/")[2]
-        print(f"error: llama.cpp gave up: {cause}", file=sys.stderr)
-        print(
-            "hint: the file is damaged or this llama.cpp cannot run it; `edge inspect FILE`", file=sys.stderr
-        )
-        sys.stderr.flush()
-        os._exit(MachineError.exit_code)
-
-    _callbacks.append(library.llama_log_callback(ignore))
-    _callbacks.append(ctypes.CFUNCTYPE(None, ctypes.c_char_p)(abort))
-    library.llama_log_set(_callbacks[0], ctypes.c_void_p(0))
-    libggml.ggml_set_abort_callback(_callbacks[1])
-    library.llama_backend_init()
-
-
 class LlamaCppRuntime:
     """See `Runtime`."""
 
@@ -88,7 +56,7 @@ class LlamaCppRuntime:
     ) -> None:
         self._c = library
         self.name = f"llama.cpp (llama-cpp-python {library.__version__})"
-        _quiet(library)
+        llamacpp_library.start(library)
         self._context: Any = None
         self._batch: Any = None
         params = library.llama_model_default_params()

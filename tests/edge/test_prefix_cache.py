@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import edge.chat.identity as identity
+from edge.chat import faster, locate
 from edge.chat.identity import model_hash
 from edge.chat.prefix import SHORTEST, PrefixCache
 from edge.chat.session import Session, Settings
@@ -256,7 +257,7 @@ def test_the_hash_of_a_model_follows_its_bytes(tmp_path: Path, monkeypatch: pyte
     assert model_hash(parts[0], None) != whole
 
 
-def test_onnxruntime_genai_has_no_door_for_a_state(tiny: Tiny, tmp_path: Path) -> None:
+def test_onnxruntime_genai_has_no_door_for_a_state(tiny: Tiny, tmp_path: Path, notes: list[str]) -> None:
     """Why only GGUF variants have a prefix cache. When this fails, a new version may have opened one.
 
     A generator takes keys and values (`set_model_input`) before its first run, and that run is right; but it
@@ -264,7 +265,12 @@ def test_onnxruntime_genai_has_no_door_for_a_state(tiny: Tiny, tmp_path: Path) -
     """
     og = pytest.importorskip("onnxruntime_genai")
     folder = write_variant("onnx", tiny("phi4-mini"), tmp_path, context=256)
-    assert not isinstance(open_runtime(folder), Stateful)
+    runtime, chosen = open_runtime(folder), locate.choose(folder, None)
+    for asked, told in ((None, []), (True, [f"no prefix cache: {runtime.name} has no way to"])):
+        notes.clear()
+        assert faster.prefix_cache(runtime, chosen, asked, notes.append) is None
+        assert [note[: len(told[0])] for note in notes] == told
+    runtime.close()
     model = og.Model(str(folder))
     ids = np.array(random_ids(46), np.int32)
 

@@ -44,12 +44,6 @@ def system_message_in_a_file(world: World) -> None:
         world.edge("chat", "hello", "-m", "b", "--system", "system.txt")
 
 
-@case
-def prefix_cache_of_an_engine_without(world: World) -> None:
-    bundle(world, "cpu")
-    world.edge("chat", "hello", "-m", "b", "--prefix-cache", "-n", "1", "--seed", "1")
-
-
 class _Other(Scripted):
     def token_bytes(self, token: int) -> bytes:
         return b"other" if token == 257 else super().token_bytes(token)
