@@ -1,8 +1,8 @@
 """The memory that edge predicts beside what the engines take: `python -m benchmarks.fit [--work DIR] [--quick]`.
 
-Models are converted to both formats, and each artifact runs in a process of its own: a prompt of the whole
-context but a few tokens, then those. The peak is the kernel's high-water mark of that process. The constants of
-edge/fitting are fitted to what this prints.
+Models are converted to both formats, and each artifact fills its context in a process of its own
+(benchmarks.engine_peak), whose high-water mark the kernel tells. The constants of edge/fitting are fitted to what
+this prints. Random models have the embedded default's tokenizer, whose 49,152 tokens they therefore all have.
 """
 
 from __future__ import annotations
@@ -11,27 +11,21 @@ import argparse
 import json
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.engine_peak import peak
 from benchmarks.random_checkpoint import write_checkpoint
 from benchmarks.shapes import SHAPES
-from edge import machine
 from edge.convert import convert
 from edge.fit import device_memory
 from edge.plan import ConvertRequest, plan
 from edge.progress import Silent
-from edge.runtimes import open_runtime
 from edge.sources import resolve
 
-DECODED = 3
 _16K = {"max_position_embeddings": 16384, "original_max_position_embeddings": 16384, "sliding_window": None}
 _IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 
@@ -74,22 +68,6 @@ MODELS = (
 QUICK = (Model("default", None, ("int4",), (512, 4096)),)
 
 
-def peak(artifact: Path, context: int) -> int:
-    """Peak resident bytes of an engine's process that fills its context."""
-    command = [sys.executable, "-m", "benchmarks.fit", "--run", str(artifact), str(context)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
-    return int(done.stdout.split()[-1])
-
-
-def _run(artifact: Path, context: int) -> None:
-    runtime = open_runtime(artifact, context_length=context)
-    ids = np.random.default_rng(0).integers(runtime.vocab_size, size=context).tolist()
-    runtime.append(ids[:-DECODED])
-    for token in ids[-DECODED:]:
-        runtime.append([token])
-    print(machine.peak_memory())
-
-
 def rows(models: tuple[Model, ...], work: Path) -> Iterator[tuple[str, str, int, int, int]]:
     """(model, variant, context, predicted, measured) in bytes."""
     for model in models:
@@ -126,11 +104,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="directory for models. [default: a temporary one]")
     parser.add_argument("--quick", action="store_true", help="only the embedded default in int4")
     parser.add_argument("--json", action="store_true", help="rows as JSON")
-    parser.add_argument("--run", nargs=2, metavar=("ARTIFACT", "CONTEXT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.run:
-        _run(Path(options.run[0]), int(options.run[1]))
-        return
     errors = []
     if not options.json:
         print(f"{'model':<12}{'variant':<12}{'context':>8}{'predicted':>11}{'measured':>10}  MB    error")

@@ -28,7 +28,7 @@ from quant.blocks import BLOCK
 BATCH = 512
 LOGITS_BYTES = 128 << 20
 LEAST_BATCH = 16
-_BLOCK_BYTES = {"int4": 24, "int4_asym": 28, "int8": 40}
+_BLOCK_BYTES = {"int4": 24, "int4_asym": 24, "int8": 40}
 _FLOAT_SLACK = 1.02
 _INTERMEDIATE, _HIDDEN, _QKV = 3.3, 4.1, 3.5
 _BASE = 3 << 20
