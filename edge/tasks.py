@@ -130,19 +130,25 @@ def _read(file: Path, name: str) -> Task:
     for number, line in enumerate(read_text(file).split("\n"), 1):
         if line.strip():
             try:
-                items.append(_item(json.loads(line)))
-            except (ValueError, RecursionError) as error:
+                items.append(_item(line))
+            except ValueError as error:
                 raise UnsupportedError(
                     f"{file}: line {number}: {error}",
-                    hint="`edge eval --help` shows where the format is told",
+                    hint="the top of edge/tasks.py tells the format",
                 ) from None
     if not items:
         raise UnsupportedError(f"{file} holds no item", hint=f"shipped sets: {', '.join(shipped())}")
     return Task(name, tuple(items))
 
 
-def _item(data: object) -> Item:
+def _item(line: str) -> Item:
     """Raises ValueError with what is wrong."""
+    try:
+        data = json.loads(line)
+    except RecursionError:
+        raise ValueError("no JSON that can be read: it nests too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"no JSON: {error.msg} (column {error.colno})") from None
     if not isinstance(data, dict) or data.get("kind") not in _FIELDS:
         raise ValueError(f'no object with "kind" one of {", ".join(_FIELDS)}')
     kind, answer = str(data["kind"]), data.get("answer")

@@ -78,10 +78,9 @@ def eval(
 def _text_lines(evaluations: list[Evaluation]) -> list[str]:
     first = evaluations[0]
     method = first.positions.windows
-    begins = "as it is" if method.bos is None else f"with BOS ({method.bos})"
+    begins = "without BOS" if method.bos is None else f"BOS (token {method.bos}) first in each"
     head = [
-        f"{first.text}: {len(method.ids)} windows of {method.length} tokens, stride {method.length}, each begins "
-        f"{begins};",
+        f"{first.text}: {len(method.ids)} windows of {method.length} tokens, stride {method.length}, {begins};",
         f"predictions at positions {method.first} to {method.length - 2} are scored: {method.targets.size}",
     ]
     if first.reference is not None:
@@ -124,5 +123,7 @@ def _figure(estimate: Estimate | None, factor: float = 1.0) -> str:
     if estimate is None:
         return ""
     value, error = estimate.value * factor, estimate.error * factor
-    places = max(0, 1 - floor(log10(error))) if error > 0 else 4
+    if error == 0:
+        return f"{value:.4g} ± 0"
+    places = max(0, 1 - floor(log10(error)))
     return f"{value:.{places}f} ± {error:.{places}f}"

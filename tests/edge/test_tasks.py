@@ -87,7 +87,8 @@ def test_agreement_is_of_what_is_said_right_or_wrong(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("{", "line 2: Expecting"),
+        ("{", "line 2: no JSON: Expecting property name enclosed in double quotes (column 2)"),
+        ("[" * 100_000, "nests too deeply"),
         ("[1]", "line 2: no object"),
         ({"kind": "song"}, "choice, answer, number"),
         (ANSWER | {"why": 1}, "'why' is not a key of kind 'answer'"),
