@@ -5,7 +5,9 @@ Models: the embedded default's twins (benchmarks/twins.py: `rotated` without out
 Everything is calibrated on quant/calibration.txt and evaluated on two texts of other domains, teacher-forced
 in the artifact's own runtime by edge.evaluate, so that nothing is fitted to the test.
 
-Results are appended to WORK/results.jsonl, one line for every (model, contender, text); a rerun goes on where
+With --tasks NAME (a set that edge ships: arithmetic, knowledge, reading) the same artifacts also answer questions.
+
+Results are appended to WORK/results.jsonl, one line for every (model, contender, test); a rerun goes on where
 the last one ended. The table is Markdown on stdout.
 """
 
@@ -14,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,14 +24,17 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import CONTENDERS, Contender, Made, Subject
+from benchmarks.contenders import CONTENDERS, Contender, Subject
 from benchmarks.llama_tools import llama_tools
+from benchmarks.quality_measures import on_task, on_text
 from benchmarks.quality_table import table
 from benchmarks.texts import write_texts
 from benchmarks.train_small import train_small
 from benchmarks.twins import DEFAULT, TWINS, write_twin
 from converters.checkpoint import Checkpoint
-from edge.evaluate import CheckpointReference, evaluate
+from converters.errors import EdgeError
+from edge import tasks
+from edge.evaluate import CheckpointReference
 from edge.sources import resolve
 
 CALIBRATION = Path(__file__).parents[1] / "quant" / "calibration.txt"
@@ -37,7 +43,6 @@ TEXTS = ("technical", "fiction")
 WINDOWS = 16
 CHARACTERS = 200_000
 """Of each text; what the windows take is less."""
-MEASURES = ("kl_mean", "kl_median", "kl_p99", "perplexity", "reference_perplexity", "top1")
 
 
 def checkpoint_of(name: str, work: Path) -> Path:
@@ -52,37 +57,29 @@ def checkpoint_of(name: str, work: Path) -> Path:
     return directory
 
 
-def missing(
-    done: list[dict[str, Any]], model: str, contenders: list[Contender], texts: list[str], windows: int
-) -> Iterator[tuple[Contender, list[str]]]:
-    """(contender, texts it has no result for yet)."""
-    have = {(r["model"], r["contender"], r["scope"], r["text"], r["windows"]) for r in done}
-    for contender in contenders:
-        left = [t for t in texts if (model, contender.name, contender.scope, t, windows) not in have]
-        if left:
-            yield contender, left
-
-
-def measure(
-    made: Made, reference: CheckpointReference, text: str, windows: int, threads: int
-) -> dict[str, Any]:
-    """Estimates by name as [value, standard error]."""
-    result = evaluate(made.path, reference, text, windows=windows, threads=threads)
-    data = result.to_data()
-    return {name: [data[name]["value"], data[name]["error"]] for name in MEASURES}
-
-
 def read(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def missing(
+    done: list[dict[str, Any]], model: str, contenders: list[Contender], tests: list[str], windows: int
+) -> Iterator[tuple[Contender, list[str]]]:
+    """(contender, tests it has no result for yet)."""
+    have = {(r["model"], r["contender"], r["scope"], r["test"], r["windows"]) for r in done}
+    for contender in contenders:
+        left = [t for t in tests if (model, contender.name, contender.scope, t, windows) not in have]
+        if left:
+            yield contender, left
+
+
 def run(subject: Subject, contenders: list[Contender], options: argparse.Namespace) -> None:
-    """Make and evaluate what is missing of one model. A contender that cannot be made is said on stderr."""
+    """Make and measure what is missing of one model. A contender that cannot be made is told on stderr."""
     results: Path = options.work / "results.jsonl"
     texts = {
         name: file.read_text()[:CHARACTERS] for name, file in write_texts(options.work / "texts").items()
     }
-    todo = list(missing(read(results), subject.name, contenders, options.texts, options.windows))
+    tests = [*options.texts, *options.tasks]
+    todo = list(missing(read(results), subject.name, contenders, tests, options.windows))
     if not todo:
         return
     with Checkpoint.open(subject.checkpoint) as checkpoint:
@@ -96,22 +93,24 @@ def run(subject: Subject, contenders: list[Contender], options: argparse.Namespa
                         "model": subject.name,
                         "contender": contender.name,
                         "scope": contender.scope,
-                        "text": name,
+                        "test": name,
                         "windows": options.windows,
                         "linear_bits": made.linear_bits,
                         "file_bytes": made.file_bytes,
-                        **measure(made, reference, texts[name], options.windows, options.threads),
                     }
+                    if name in texts:
+                        row |= on_text(made, reference, texts[name], options.windows, options.threads)
+                    else:
+                        row |= on_task(made, name, options.threads)
                     with results.open("a") as file:
                         file.write(json.dumps(row) + "\n")
+                    shown = row.get("kl_mean") or row["accuracy"]
                     print(
-                        f"{subject.name} {contender.name} ({contender.scope}) {name}: "
-                        f"KL {row['kl_mean'][0]:.4f}",
+                        f"{subject.name} {contender.scope}:{contender.name} {name} {shown[0]:.4f}",
                         file=sys.stderr,
-                        flush=True,
                     )
-            except (RuntimeError, ValueError, OSError) as error:
-                print(f"{subject.name}: no {contender.name} ({contender.scope}): {error}", file=sys.stderr)
+            except (EdgeError, RuntimeError, ValueError, OSError, subprocess.SubprocessError) as error:
+                print(f"{subject.name}: no {contender.scope}:{contender.name}: {error}", file=sys.stderr)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -122,6 +121,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=[*MODELS, "wide"])
     parser.add_argument("--only", action="append", help="contenders by SCOPE:NAME, a shell pattern")
     parser.add_argument("--texts", nargs="+", default=list(TEXTS))
+    parser.add_argument("--tasks", nargs="+", default=[], choices=tasks.shipped())
     parser.add_argument("--windows", type=int, default=WINDOWS, help="of 512 tokens, from each text")
     parser.add_argument("--calibration", type=Path, default=CALIBRATION)
     parser.add_argument("--threads", type=int, default=1)
@@ -142,7 +142,8 @@ def main() -> None:
         )
         subject.work.mkdir(parents=True, exist_ok=True)
         run(subject, contenders, options)
-    print(table(read(options.work / "results.jsonl"), options.models, options.texts, options.windows))
+    results = [r for r in read(options.work / "results.jsonl") if r["windows"] == options.windows]
+    print(table(results, options.models, options.texts))
 
 
 if __name__ == "__main__":

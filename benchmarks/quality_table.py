@@ -5,54 +5,58 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+Row = dict[str, Any]
 _TITLES = {
-    "linear": "Linear layers alone (embedding, output and norms float32)",
-    "file": "Whole files, as each tool writes them",
+    "linear": "linear layers alone (embedding, output and norms float32)",
+    "file": "whole files, as each tool writes them",
 }
+_COLUMNS = ("KL mean", "median", "p99", "perplexity", "top-1 %")
 
 
-def table(results: list[dict[str, Any]], models: Sequence[str], texts: Sequence[str], windows: int) -> str:
-    """One table for every model and scope, smallest first; KL and perplexity with standard errors."""
-    rows = [r for r in results if r["windows"] == windows]
-    return "\n\n".join(
-        "\n".join(_section(rows, model, scope, texts))
-        for model in models
-        for scope in _TITLES
-        if any(r["model"] == model and r["scope"] == scope for r in rows)
+def table(results: list[Row], models: Sequence[str], texts: Sequence[str]) -> str:
+    """One table for every model and scope, fewest bits first; the mean KL with its standard error.
+
+    Tests that are no texts are tasks, and stand with their accuracy in percent.
+    """
+    tasks = sorted({r["test"] for r in results} - set(texts))
+    sections = []
+    for model in models:
+        for scope, title in _TITLES.items():
+            rows = [r for r in results if r["model"] == model and r["scope"] == scope]
+            if rows:
+                sections.append("\n".join([f"### {model}: {title}", "", *_lines(rows, texts, tasks)]))
+    return "\n\n".join(sections)
+
+
+def _lines(rows: list[Row], texts: Sequence[str], tasks: Sequence[str]) -> Iterator[str]:
+    found = {(r["contender"], r["test"]): r for r in rows}
+    makers = {r["contender"]: r for r in rows}
+    heads = ["contender", "bits", "MB"]
+    heads += [
+        f"{text}: {column}" if column == _COLUMNS[0] else column for text in texts for column in _COLUMNS
+    ]
+    heads += [f"{task} %" for task in tasks]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
+    for name in sorted(makers, key=lambda n: (makers[n]["file_bytes"] or makers[n]["linear_bits"] or 0, n)):
+        bits, size = makers[name]["linear_bits"], makers[name]["file_bytes"]
+        cells = [name, f"{bits:.2f}" if bits else "-", f"{size / 1e6:.1f}" if size else "-"]
+        for text in texts:
+            cells += _predictions(found.get((name, text)))
+        for task in tasks:
+            row = found.get((name, task))
+            cells.append(_percent(row["accuracy"]) if row else "-")
+        yield f"| {' | '.join(cells)} |"
+    floats = {r["test"]: r["reference_perplexity"][0] for r in rows if "reference_perplexity" in r}
+    yield ""
+    yield (
+        "Perplexity of the float model: " + ", ".join(f"{t} {p:.2f}" for t, p in sorted(floats.items())) + "."
     )
 
 
-def _section(rows: list[dict[str, Any]], model: str, scope: str, texts: Sequence[str]) -> Iterator[str]:
-    mine = [r for r in rows if r["model"] == model and r["scope"] == scope]
-    found = {(r["contender"], r["text"]): r for r in mine}
-    names = sorted({r["contender"] for r in mine}, key=lambda n: _order(mine, n))
-    yield f"### {model}: {_TITLES[scope]}"
-    yield ""
-    heads = [f"{t}: KL mean | median | p99 | perplexity | top-1 %" for t in texts]
-    yield "| contender | bits | MB | " + " | ".join(heads) + " |"
-    yield "|---" * (3 + 5 * len(texts)) + "|"
-    for name in names:
-        any_row = next(r for r in mine if r["contender"] == name)
-        bits, size = any_row["linear_bits"], any_row["file_bytes"]
-        cells = [name, f"{bits:.2f}" if bits else "-", f"{size / 1e6:.1f}" if size else "-"]
-        for text in texts:
-            cells += _cells(found.get((name, text)))
-        yield "| " + " | ".join(cells) + " |"
-    references = [
-        f"{t} {found[key]['reference_perplexity'][0]:.2f}" for t in texts if (key := (names[0], t)) in found
-    ]
-    yield ""
-    yield f"Perplexity of the float model: {', '.join(references)}."
-
-
-def _order(rows: list[dict[str, Any]], name: str) -> tuple[float, str]:
-    row = next(r for r in rows if r["contender"] == name)
-    return (row["file_bytes"] or row["linear_bits"] or 0.0, name)
-
-
-def _cells(row: dict[str, Any] | None) -> list[str]:
+def _predictions(row: Row | None) -> list[str]:
     if row is None:
-        return ["-"] * 5
+        return ["-"] * len(_COLUMNS)
     mean, error = row["kl_mean"]
     return [
         f"{mean:.4f} ± {error:.4f}",
@@ -61,3 +65,8 @@ def _cells(row: dict[str, Any] | None) -> list[str]:
         f"{row['perplexity'][0]:.2f}",
         f"{100 * row['top1'][0]:.1f}",
     ]
+
+
+def _percent(estimate: Sequence[float]) -> str:
+    value, error = estimate
+    return f"{100 * value:.1f} ± {100 * error:.1f}"

@@ -50,7 +50,7 @@ def rotated(tensors: Tensors, config: Config) -> tuple[Tensors, Config]:
 def wide(tensors: Tensors, config: Config, *, width: int = 768) -> tuple[Tensors, Config]:
     """Residual stream in `width` channels, and as many more heads of zeros as that width asks for.
 
-    `width` must be a multiple of hidden_size / gcd(heads, kv_heads), so that the query groups stay.
+    `width` must be a multiple of the width of one query group (heads / kv_heads heads), so that groups stay.
     """
     return _isometry(tensors, config, width)
 
