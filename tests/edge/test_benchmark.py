@@ -30,7 +30,7 @@ from edge.benchmarking.spread import Spread
 from edge.benchmarking.subject import Subject
 from edge.benchmarking.traffic import Traffic, traffic
 from edge.benchmarking.turns import Run
-from edge.cli.bench import page
+from edge.cli.bench_page import page
 from edge.progress import Silent
 from edge.reporting import speed
 from edge.runtimes import EngineSettings

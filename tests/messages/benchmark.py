@@ -23,6 +23,7 @@ def options_that_are_no_measurement(world: World) -> None:
     world.edge("bench", "x.gguf", "--prompts", "0")
     world.edge("bench", "x.gguf", "--depths", "-1")
     world.edge("bench", "x.gguf", "--plot", "speed.png")
+    world.edge("bench", "x.gguf", "--plot", "nowhere/speed.svg")
 
 
 @case
@@ -32,6 +33,7 @@ def lengths_that_no_context_holds(world: World) -> None:
     world.edge("bench", *short, "--prompts", "257")
     world.edge("bench", *short, "--prompts", "8", "--depths", "0,300")
     world.edge("bench", file, *QUICK, "--context", "2")
+    world.edge("bench", file, *QUICK, "--prompts", "2", "--context", "2", "--plot", "x.svg")
 
 
 @case
