@@ -23,6 +23,6 @@ def on_text(
 
 def on_task(made: Made, name: str, threads: int) -> dict[str, Any]:
     """Share of right answers to a shipped set, as [value, standard error]."""
-    with Engine(made.path, name=made.path.name, context_length=TASK_CONTEXT, threads=threads) as engine:
+    with Engine(made.path, name=made.path.name, task_context=TASK_CONTEXT, threads=threads) as engine:
         accuracy = tasks.run(tasks.load(name), engine.item, lambda _: None).accuracy
     return {"accuracy": [accuracy.value, accuracy.error]}
