@@ -23,20 +23,22 @@ def histogram(
     bins: int = 40,
     log: bool = False,
     marks: Sequence[tuple[str, float]] = (),
+    span: ArrayLike | None = None,
     width: float = 480.0,
     height: float = 280.0,
 ) -> str:
     """A standalone SVG of how many finite `values` (any shape) fall into each of `bins` equal intervals.
 
     With `log` the intervals are equal by logarithm; values of zero or below 1e-6 of the largest are counted in the
-    first. `marks`: (name, value) as dashed lines. ValueError when no value is finite.
+    first. marks: (name, value) as dashed lines. span: values that the axis covers too. ValueError when no value is
+    finite.
     """
-    data = np.asarray(values, dtype=np.float64).ravel()
-    data = data[np.isfinite(data)]
+    data = _finite(values)
     if not data.size:
         raise ValueError(f"{title}: no finite value to draw")
-    log = log and bool(data.max() > 0)
-    edges, ticks = _edges(data, bins, log)
+    covered = data if span is None else np.concatenate([data, _finite(span)])
+    log = log and bool(covered.max() > 0)
+    edges, ticks = _edges(covered, bins, log)
     counts = np.histogram(np.clip(data, edges[0], edges[-1]), edges)[0]
     y_ticks = nice_ticks(0.0, float(counts.max()))
     top = TOP + ROW * len(marks)
@@ -57,6 +59,11 @@ def histogram(
     return document(
         width, height, title, f"{data.size} values of {x_label}" + (f": {described}" if marks else ""), *body
     )
+
+
+def _finite(values: ArrayLike) -> NDArray[np.float64]:
+    data = np.asarray(values, dtype=np.float64).ravel()
+    return data[np.isfinite(data)]
 
 
 def _edges(data: NDArray[np.float64], bins: int, log: bool) -> tuple[Any, list[float]]:

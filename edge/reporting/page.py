@@ -54,7 +54,7 @@ def render(found: Findings) -> str:
         grouped=grouped,
         evaluated=evaluated,
         figures=_figures(evaluated),
-        kl_charts=_drawn(map(panels.kl_bars, evaluated)),
+        kl_charts=_drawn(panels.kl_bars(evaluated)),
         steps=list(enumerate(KL_STEPS, 1)),
         predictions=[
             (each.name, spans(each.evaluation), cases(each.evaluation))

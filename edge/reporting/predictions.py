@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ import numpy as np
 from edge.evaluation.result import Evaluation, Positions, Worst
 from edge.reporting.foreign import visible
 
-SHOWN = 12
-KL_STEPS = (0.03, 0.1, 0.3, 1.0, 3.0)
+SHOWN = 8
+KL_STEPS = (0.1, 0.25, 0.5, 1.0, 2.0)
 """Nats from which a token's shade deepens. Fixed, so that two reports can be compared."""
+CONTEXT = 120
+"""Characters of text before a case, at most."""
 MOST_BYTES = 16  # of tokens that together make a character
 
 
@@ -78,6 +81,12 @@ def cases(evaluation: Evaluation, most: int = SHOWN) -> list[Case]:
     return [_case(evaluation.positions, worst) for worst in evaluation.positions.worst[:most]]
 
 
+def _one_line(text: str) -> str:
+    """The end of `text`, line ends as signs and long gaps short."""
+    joined = re.sub(r"\s*\n\s*", " ↵ ", re.sub(r"[^\S\n]{2,}", " ", text))
+    return f"… {joined[-CONTEXT:].lstrip()}"
+
+
 def _label(positions: Positions, token: int) -> str:
     """A token alone: spaces seen, and one that has no text by its number."""
     return visible(positions.text([token])).replace(" ", "␣") or f"token {token}"
@@ -87,7 +96,7 @@ def _case(positions: Positions, worst: Worst) -> Case:
     rivals = sorted(worst.candidates, key=lambda c: -c.reference)
     return Case(
         worst.kl,
-        positions.before(worst),
+        _one_line(positions.before(worst)),
         _label(positions, worst.target),
         tuple(
             Rival(_label(positions, c.token), c.reference, c.artifact, c.token == worst.target)
