@@ -14,7 +14,7 @@ In memory: the weights of one layer (float32, twice), the residual streams (or a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,17 +63,13 @@ class Calibration:
         codes: CodeStore,
         *,
         settings: Settings | None = None,
-        importance: Mapping[str, Floats] | None = None,
         spill: Path | None = None,
     ) -> None:
-        """windows: token ids [n, length]. importance: of `quant.importance.token_weights`; None counts all tokens
-        alike. spill: a directory for the activations; None keeps them in memory.
-        """
+        """windows: token ids [n, length]. spill: a directory for the activations; None keeps them in memory."""
         self.decoder, self.codes = decoder, codes
         self.layer = 0
         self._settings = settings or Settings()
         self._formats = formats
-        self._importance = importance
         self._source = Streamed(checkpoint)
         self._rotary = rope_table(decoder.rope, windows.shape[1])
         count, length = windows.shape
@@ -103,7 +99,7 @@ class Calibration:
             for _, x, z in self._streams():
                 yield Pair(rms_norm(x, gain, eps), rms_norm(z, gain, eps))
 
-        self._code(exact, coded, (layer.q, layer.k, layer.v), normed)
+        self._code(exact, coded, (layer.q, layer.k, layer.v), normed())
         for i, pair in enumerate(normed()):
             self._mixed[0].put(i, attention_mix(exact, layer, attention, pair.exact, *self._rotary))
             self._mixed[1].put(i, attention_mix(coded, layer, attention, pair.coded, *self._rotary))
@@ -112,14 +108,14 @@ class Calibration:
             for i, x, z in self._streams():
                 yield Pair(self._mixed[0].get(i), self._mixed[1].get(i), x - z)
 
-        self._code(exact, coded, (layer.o,), mixed)
+        self._code(exact, coded, (layer.o,), mixed())
         for i, x, z in self._streams():
             self.exact.put(i, x + exact.project(layer.o, self._mixed[0].get(i)))
             self.coded.put(i, z + coded.project(layer.o, self._mixed[1].get(i)))
         gain = exact.vector(layer.post_attention_norm)
-        self._code(exact, coded, (layer.gate, layer.up), normed)
+        self._code(exact, coded, (layer.gate, layer.up), normed())
         # The MLP's inner activations are the widest of all: made twice rather than kept.
-        self._code(exact, coded, (layer.down,), lambda: self._inner(exact, coded, layer, gain))
+        self._code(exact, coded, (layer.down,), self._inner(exact, coded, layer, gain))
         for (i, x, z), pair in zip(self._streams(), self._inner(exact, coded, layer, gain), strict=True):
             self.exact.put(i, x + exact.project(layer.down, pair.exact))
             self.coded.put(i, z + coded.project(layer.down, pair.coded))
@@ -175,20 +171,17 @@ class Calibration:
         exact: Resident,
         coded: Resident,
         weights: tuple[Weight, ...],
-        inputs: Callable[[], Iterator[Pair]],
+        inputs: Iterator[Pair],
     ) -> None:
         """Code weights that take the same inputs."""
         asked = [(weight, fmt) for weight in weights if (fmt := self._formats(weight)) is not None]
-        counted = [None if self._importance is None else self._importance[w.name] for w, _ in asked]
         if not asked:
             return
-        # Without importance one set of moments serves all.
-        moments = moments_of(inputs(), counted if self._importance else [None])
-        factors = [self._factors(each, asked[0][0]) for each in moments]
-        for i, (weight, fmt) in enumerate(asked):
-            own = i if self._importance else 0
-            wanted = self._target(exact.matrix(weight), moments[own])
-            blocks = gptq.quantize(wanted, factors[own], fmt, self._settings.gptq)
+        moments = moments_of(inputs)
+        factors = self._factors(moments, asked[0][0])
+        for weight, fmt in asked:
+            wanted = self._target(exact.matrix(weight), moments)
+            blocks = gptq.quantize(wanted, factors, fmt, self._settings.gptq)
             self.codes.put(weight, blocks)
             coded.replace(weight, dequantize(blocks))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ class Pair:
 
 @dataclass
 class Moments:
-    """Weighted means over tokens: hessian z z^T, cross x z^T [columns, columns], residual r z^T [rows, columns]."""
+    """Means over tokens: hessian z z^T, cross x z^T [columns, columns], residual r z^T [rows, columns]."""
 
     hessian: Floats
     cross: Floats
@@ -41,29 +41,25 @@ class Moments:
             self.residual /= tokens
 
 
-def moments_of(pairs: Iterator[Pair], importance: Sequence[Floats | None]) -> list[Moments]:
-    """One set for each of `importance`: token weights [windows, length], or None where all count alike."""
-    totals: list[Moments] = []
+def moments_of(pairs: Iterable[Pair]) -> Moments:
+    """Over all tokens of `pairs`, of which there is one at least."""
+    total: Moments | None = None
     tokens = 0
-    for window, pair in enumerate(pairs):
+    for pair in pairs:
         tokens += len(pair.coded)
-        for i, weights in enumerate(importance):
-            part = _part(pair, None if weights is None else np.sqrt(weights[window])[:, None])
-            if window:
-                totals[i].add(part)
-            else:
-                totals.append(part)
-    for total in totals:
-        total.divide(tokens)
-    return totals
-
-
-def _part(pair: Pair, root: Floats | None) -> Moments:
-    exact, coded, residual = pair.exact, pair.coded, pair.residual
-    if root is not None:
-        exact, coded = exact * root, coded * root
-        residual = None if residual is None else residual * root
-    return Moments(coded.T @ coded, exact.T @ coded, None if residual is None else residual.T @ coded)
+        part = Moments(
+            pair.coded.T @ pair.coded,
+            pair.exact.T @ pair.coded,
+            None if pair.residual is None else pair.residual.T @ pair.coded,
+        )
+        if total is None:
+            total = part
+        else:
+            total.add(part)
+    if total is None:
+        raise ValueError("no windows")
+    total.divide(tokens)
+    return total
 
 
 def target(matrix: Floats, moments: Moments, *, upstream: float, residual: float, damping: float) -> Floats:
