@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,8 @@ from edge.calibration_cost import CalibrationPlan, plan_calibration
 from edge.fit import Memory, device_memory
 from edge.machine import cores
 from edge.manifest import check_side_files
-from edge.progress import Progress
+from edge.mixed import Budget, Mixed, choose_recipe
+from edge.progress import Progress, Silent
 from edge.proof import MAX_LOGIT_BYTES
 from edge.sources import Resolved, resolve
 from edge.sources.preview import preview
@@ -51,8 +53,29 @@ class ConvertRequest:
     calibrate: Path | bool = False
     """A text, or True for the one that ships."""
     spill: bool = False
+    bits_per_weight: float | None = None
+    size_mb: float | None = None
+    """Instead of a precision or recipe: a budget (see edge.mixed)."""
     locked: bool = False
     frozen: bool = False
+
+    @property
+    def budget(self) -> Budget | None:
+        """UnsupportedError when it is not the only word on how weights are stored."""
+        given = {
+            "--bits-per-weight": self.bits_per_weight,
+            "--size-mb": self.size_mb,
+            "--precision": self.precision,
+            "--recipe": self.recipe,
+        }
+        named = [option for option, value in given.items() if value is not None]
+        if self.bits_per_weight is None and self.size_mb is None:
+            return None
+        if len(named) > 1:
+            raise UnsupportedError(
+                f"{' and '.join(named)} each say how weights are stored", hint="leave one of them"
+            )
+        return Budget(self.bits_per_weight, self.size_mb)
 
 
 @dataclass(frozen=True)
@@ -131,9 +154,9 @@ class Plan:
 def preview_plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
     """The plan of a model that need not be here: of one on a hub, config and headers are read. See `plan`.
 
-    With a calibration it must be here: the text is tokenized to say what that takes.
+    With a calibration or a budget it must be here: the one needs its tokenizer, the other its weights.
     """
-    if request.calibrate:
+    if request.calibrate or request.budget:
         return plan(request, progress)
     with preview(
         request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
@@ -164,9 +187,10 @@ def plan(
             hint="save it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
         )
     check_side_files(source.directory)
-    variants = _variants(request, targets, decoder, source.name)
+    mixed = _mixed(request, targets, source.directory, decoder, progress or Silent())
+    variants = _variants(request, targets, decoder, source.name, mixed.recipe if mixed else None)
     output = request.output or Path("bundles") / f"{source.name}-{'-'.join(t.name for t in targets)}"
-    notes = _notes(variants, decoder)
+    notes = ([mixed.note()] if mixed else []) + _notes(variants, decoder)
     calibration = _calibration(request, source.directory, decoder, variants)
     if is_bundle(output):
         notes.append(f"replaces the bundle that is in {output}")
@@ -202,13 +226,39 @@ def _calibration(
     return plan_calibration(read_text(file, directory, decoder), decoder, len(recipes), spill=request.spill)
 
 
+def _mixed(
+    request: ConvertRequest,
+    targets: Sequence[Target],
+    directory: Path,
+    decoder: Decoder,
+    progress: Progress,
+) -> Mixed | None:
+    """The recipe that meets the budget, one for all targets."""
+    if request.budget is None:
+        return None
+    file = request.calibrate if isinstance(request.calibrate, Path) else None
+    windows = read_text(file, directory, decoder).windows
+    artifacts = []
+    for target in targets:
+        room = ROOMS[target.format]
+        context = min(request.context or target.context_length, room.context_limit(decoder)[0])
+        artifacts.append(partial(room.planned_bytes, decoder, context_length=context))
+    formats = [target.format for target in targets]
+    with Checkpoint.open(directory) as checkpoint:
+        return choose_recipe(checkpoint, decoder, windows, request.budget, formats, artifacts, progress)
+
+
 def _variants(
-    request: ConvertRequest, targets: Sequence[Target], decoder: Decoder, name: str
+    request: ConvertRequest,
+    targets: Sequence[Target],
+    decoder: Decoder,
+    name: str,
+    mixed: Recipe | None,
 ) -> list[PlannedVariant]:
     """One variant for all targets that take the same format, precision and (capped) context."""
     grouped: dict[tuple[str, Precision, int], list[Target]] = {}
     for target in targets:
-        recipe = _recipe(request, target)
+        recipe = _recipe(request, target, mixed)
         precision = _coarsest(recipe, decoder)
         target.limits_of(precision)
         room = ROOMS[target.format]
@@ -218,7 +268,7 @@ def _variants(
     labels = [f"{format_name}-{precision}" for format_name, precision, _ in grouped]
     variants = []
     for (format_name, precision, context), members in grouped.items():
-        room, recipe = ROOMS[format_name], _recipe(request, members[0])
+        room, recipe = ROOMS[format_name], _recipe(request, members[0], mixed)
         label = f"{format_name}-{precision}"
         suffix = f"-{context}" if labels.count(label) > 1 else ""
         asked = max(request.context or target.context_length for target in members)
@@ -236,14 +286,18 @@ def _variants(
                 context_length=context,
                 context_reason=reason if context < asked else None,
                 disk_bytes=disk,
-                memory=device_memory(format_name, decoder, recipe, context),
+                memory=device_memory(
+                    format_name, decoder, recipe, context, settings=members[0].profile.engine
+                ),
             )
         )
     return variants
 
 
-def _recipe(request: ConvertRequest, target: Target) -> Recipe:
-    if request.recipe:
+def _recipe(request: ConvertRequest, target: Target, mixed: Recipe | None) -> Recipe:
+    if mixed:
+        recipe = mixed
+    elif request.recipe:
         recipe = Recipe.load(request.recipe)
     else:
         recipe = Recipe.preset(cast(Precision, request.precision or target.precision))

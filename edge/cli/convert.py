@@ -61,6 +61,14 @@ def convert(
     recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="TOML or JSON file: how each weight is stored.")
     ] = None,
+    bits_per_weight: Annotated[
+        float | None,
+        typer.Option(metavar="BITS", help="Mean bits a weight: spent where they lower the error most."),
+    ] = None,
+    size_mb: Annotated[
+        float | None,
+        typer.Option(metavar="MB", help="Largest artifact: as --bits-per-weight, to a size."),
+    ] = None,
     calibrate: Annotated[
         str | None,
         typer.Option(
@@ -100,6 +108,8 @@ def convert(
         recipe=recipe,
         calibrate=calibrate == "default" or (Path(calibrate) if calibrate else False),
         spill=spill,
+        bits_per_weight=bits_per_weight,
+        size_mb=size_mb,
         locked=locked,
         frozen=frozen,
     )
