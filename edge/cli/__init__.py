@@ -37,7 +37,7 @@ COMMANDS = {
     "bench": "Measure load time, memory, first token, prefill and decode speed.",
     "report": "Show a bundle on one HTML page: size, errors, words, speed.",
     "inspect": "Show what is inside a checkpoint, GGUF, ONNX folder or bundle.",
-    "targets": "List the targets that `edge convert` knows, or see what a model fits.",
+    "targets": "List the targets, or tell what a model fits.",
     "lock": "Pin models in models.lock, or check that the pins hold.",
     "pull": "Download models of models.lock and verify every byte.",
     "doctor": "Check this machine: packages, engines, memory, disk, adb.",

@@ -39,7 +39,7 @@ def targets(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
 ) -> None:  # fmt: skip
-    """List the targets that `edge convert` knows, or see what a model fits.
+    """List the targets, or tell what a model fits.
 
     Add your own as a TOML file in the configuration directory, or as [targets.NAME] in ./edge.toml.
     """
