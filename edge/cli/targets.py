@@ -90,7 +90,8 @@ def _write_fit(found: Fit) -> None:
     header = ("phone", "RAM", "for an app", *(each.variant.name for each in found.variants))
     for line in console.table(header, rows):
         console.write(line)
-    console.write("(the number: the longest context that still fits, in tokens)")
+    console.write("the number: the longest context that still fits, in tokens")
+    console.write("tight: once the system has dropped what it can of the file's pages, and reads them again")
     for note in found.plan.notes:
         console.write(f"note: {note}")
 

@@ -45,6 +45,22 @@ def test_a_project_overrides_the_person_and_the_person_overrides_us(config: Path
     assert load_targets(tmp_path)["android"].context_length == 4096
 
 
+def test_a_target_without_limits_has_the_shared_ones_and_own_limits_replace_them(config: Path) -> None:
+    alone, own = example().split("[limits.int8]")
+    (config / "plain.toml").write_text(alone)
+    (config / "tablet.toml").write_text(f"{alone}[limits.int8]{own}")
+    found = load_targets(config)
+    assert found["plain"].limits == found["cpu"].limits
+    assert set(found["tablet"].limits) == {"int8"}
+
+
+def test_a_profile_is_part_of_a_target(config: Path) -> None:
+    (config / "tuned.toml").write_text(example() + "\n[profile]\nengine = { batch = 64 }\n")
+    found = load_targets(config)
+    assert found["tuned"].profile.engine.batch == 64
+    assert found["cpu"].profile.engine.kv_type is None
+
+
 def test_every_built_in_target_has_limits_for_every_precision() -> None:
     for target in load_targets().values():
         assert set(target.limits) == {"int4", "int8", "f16", "bf16", "f32"}
