@@ -11,6 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.models import describe
@@ -28,6 +31,7 @@ from edge.reporting.errors import Errors, errors
 from edge.reporting.findings import Findings, VariantFindings
 from edge.reporting.sizes import Sizes, artifact_sizes, checkpoint_sizes
 from edge.reporting.speed import Speed
+from edge.reporting.storages import storage_bits
 from edge.sources import resolve
 from quant.recipe import Recipe
 
@@ -58,7 +62,7 @@ def gather(request: Request, progress: Progress) -> Findings:
     sizes = [artifact_sizes(variant) for variant in bundle.variants]
     speeds = tuple(each for file in request.bench for each in speed.read(file))
     text = read_text(request.text or TEXT)
-    compared = _Comparison(None, [None] * len(sizes), [None] * len(sizes))
+    compared = _Comparison(None, *[[None] * len(sizes)] * 3)
     if request.against is not None:
         directory = resolve(request.against, progress=progress).directory
         with Checkpoint.open(directory) as checkpoint:
@@ -66,11 +70,14 @@ def gather(request: Request, progress: Progress) -> Findings:
     if request.measure:
         speeds += _measure(bundle, request.threads, progress)
     progress.done()
-    found = zip(bundle.variants, sizes, compared.errors, compared.evaluations, strict=True)
+    columns = (bundle.variants, sizes, compared.bits, compared.errors, compared.evaluations)
     return Findings(
         bundle,
         origin,
-        tuple(VariantFindings(v, facts(bundle, v), s, proofs.get(v.name), e, k) for v, s, e, k in found),
+        tuple(
+            VariantFindings(v, facts(bundle, v), size, proofs.get(v.name), bits, lost, said)
+            for v, size, bits, lost, said in zip(*columns, strict=True)
+        ),
         compared.original,
         speeds,
     )
@@ -81,6 +88,7 @@ class _Comparison:
     """With the checkpoint, a value for each variant."""
 
     original: Sizes | None
+    bits: Sequence[NDArray[np.float64] | None]
     errors: Sequence[Errors | None]
     evaluations: Sequence[Evaluation | None]
 
@@ -114,7 +122,8 @@ def _compare(
         else None
         for variant in bundle.variants
     ]
-    return _Comparison(checkpoint_sizes(checkpoint, decoder), found, evaluations)
+    bits = [storage_bits(decoder, recipe) for recipe in recipes]
+    return _Comparison(checkpoint_sizes(checkpoint, decoder), bits, found, evaluations)
 
 
 def _errors(

@@ -14,9 +14,7 @@ from converters.decoder import Decoder, Weight
 from converters.forward import Floats, rope_table, run_layer
 from converters.reference import CHUNK_BYTES, Streamed, Transform
 from converters.verify import Stored
-
-COLUMNS = ("q", "k", "v", "o", "gate", "up", "down")
-"""The matrices of a layer, in the order in which it uses them."""
+from edge.reporting.storages import COLUMNS, matrices
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,7 @@ def errors(
     weights = np.empty((len(artifacts), len(decoder.layers), len(COLUMNS)))
     hidden = np.empty((len(artifacts), len(decoder.layers)))
     for index, layer in enumerate(decoder.layers):
-        for column, weight in enumerate(
-            (layer.q, layer.k, layer.v, layer.o, layer.gate, layer.up, layer.down)
-        ):
+        for column, weight in enumerate(matrices(layer)):
             weights[:, index, column] = weight_errors(checkpoint, artifacts, weight)
         for run, state in zip(runs, states, strict=True):
             run_layer(run, layer, decoder, state, cos, sin)

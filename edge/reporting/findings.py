@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge.bundle import Bundle, Variant
 from edge.evaluation.result import Evaluation
 from edge.reporting.claims import Facts, Proof, Provenance
@@ -15,12 +18,13 @@ from edge.reporting.speed import Speed
 
 @dataclass(frozen=True)
 class VariantFindings:
-    """One artifact. errors, evaluation: None without a checkpoint."""
+    """One artifact. bits (of `storage_bits`), errors, evaluation: None without a checkpoint."""
 
     variant: Variant
     facts: Facts
     sizes: Sizes
     proof: Proof | None
+    bits: NDArray[np.float64] | None
     errors: Errors | None
     evaluation: Evaluation | None
 
@@ -57,6 +61,7 @@ class Findings:
                     "sizes": found.sizes.to_data(),
                     "device_memory": found.facts.memory,
                     "proof": found.proof and asdict(found.proof),
+                    "bits_per_weight": None if found.bits is None else found.bits.tolist(),
                     "errors": found.errors and found.errors.to_data(),
                     "evaluation": found.evaluation and found.evaluation.to_data(),
                 }

@@ -64,6 +64,7 @@ def render(found: Findings) -> str:
         speed_charts=_drawn(panels.speed_lines(found.speeds)),
         machines=sorted({(s.system, s.threads, s.runs) for s in found.speeds}),
         recipes=_recipes(found.variants),
+        bit_charts=_drawn(map(panels.bit_map, found.variants)),
         notes=_notes(found),
         check=_check,
     )

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge.charts import Bar, Series, heatmap, histogram, line_chart, stacked_bars
-from edge.reporting.errors import COLUMNS, Errors
+from edge.reporting.errors import Errors
 from edge.reporting.findings import Findings, VariantFindings
 from edge.reporting.sizes import ATTENTION, MLP
 from edge.reporting.speed import Speed, series
+from edge.reporting.storages import COLUMNS
 from edge.reporting.words import nats, percent
 from edge.units import size
 
@@ -64,6 +65,20 @@ def groups(found: Findings) -> list[tuple[str, Errors]]:
         else:
             grouped.append(([each.name], each.errors))
     return [(" and ".join(names), known) for names, known in grouped]
+
+
+def bit_map(found: VariantFindings) -> str | None:
+    """Bits of each matrix, where the recipe does not treat all alike."""
+    if found.bits is None or np.ptp(found.bits) == 0:
+        return None
+    return heatmap(
+        found.bits,
+        row_labels=[f"layer {i}" for i in range(len(found.bits))],
+        column_labels=COLUMNS,
+        title=f"Bits of each weight: {found.name}",
+        unit="bits per weight",
+        width=WIDTH,
+    )
 
 
 def error_map(name: str, errors: Errors) -> str:

@@ -245,6 +245,26 @@ def test_finer_storage_has_smaller_errors(checkpoint: Path, measured: Findings, 
     assert found.evaluation.kl_mean.value < 1e-6
 
 
+def test_a_mixed_recipe_is_shown_as_a_map(checkpoint: Path, tmp_path: Path) -> None:
+    rules = [("layers.1.mlp.down", "int8", "rtn"), ("layers.0.*", "f16", "cast"), ("*", "int4", "rtn")]
+    keys = ("pattern", "storage", "method")
+    file = tmp_path / "recipe.json"
+    file.write_text(json.dumps({"name": "mixed", "rules": [dict(zip(keys, r, strict=True)) for r in rules]}))
+    made = tmp_path / "mixed"
+    request = ConvertRequest(
+        str(checkpoint), ("android",), recipe=file, context=64, output=made, proof=False, threads=1
+    )
+    convert(plan(request), Silent())
+    found = gather(Request(made, str(checkpoint), windows=1, threads=1), Silent())
+    bits = found.variants[0].bits
+    assert bits is not None
+    # ggml: 18 and 34 bytes for a block of 32.
+    assert bits.tolist() == [[16.0] * 7, [4.5] * 6 + [8.5]]
+    text = Page(render(found)).text
+    assert "Bits of each weight: gguf-int4" in text
+    assert "Bytes by layer: gguf-int4" in text  # the layers differ
+
+
 def test_the_strip_holds_the_predicted_text_and_shades_by_kl(measured: Findings) -> None:
     evaluation = measured.variants[0].evaluation
     assert evaluation is not None
