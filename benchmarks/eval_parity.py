@@ -58,16 +58,10 @@ def make_base(model: str, work: Path) -> Path:
     return next(bundle.glob("*.gguf"))
 
 
-def of_tool(
-    tools: Path, base: Path, quantized: Path, text: Path, windows: int, work: Path
-) -> dict[str, tuple[float, ...]]:
+def of_tool(tools: Path, quantized: Path, flags: list[str]) -> dict[str, tuple[float, ...]]:
     """The figures that llama-perplexity prints; top-1 as a share."""
-    stored = work / "parity-base.kld"
-    shared = [*_FLAGS, "-f", str(text), "--chunks", str(windows), "--kl-divergence-base", str(stored)]
-    if not stored.exists():
-        run_tool(tools, "llama-perplexity", "-m", str(base), *shared, log=work / "parity-base.log")
-    log = work / f"parity-{quantized.stem}.log"
-    printed = run_tool(tools, "llama-perplexity", "-m", str(quantized), "--kl-divergence", *shared, log=log)
+    log = quantized.with_suffix(".log")
+    printed = run_tool(tools, "llama-perplexity", "-m", str(quantized), "--kl-divergence", *flags, log=log)
     found = {}
     for name, pattern in _PRINTED.items():
         match = re.search(pattern, printed)
@@ -82,23 +76,29 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--windows", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--types", nargs="+", default=TYPES)
     parser.add_argument("--work", type=Path, default=Path(".bench"))
     options = parser.parse_args()
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
     tools = llama_tools(work)
     base = make_base(options.model, work)
-    (work / "parity-base.kld").unlink(missing_ok=True)
+    flags = [*_FLAGS, "-f", str(options.text), "--chunks", str(options.windows), "-t", str(options.threads)]
+    flags += ["--kl-divergence-base", str(work / "parity-base.kld")]
+    run_tool(tools, "llama-perplexity", "-m", str(base), *flags, log=work / "parity-base.log")
     text = read_text(options.text)
     rows = []
-    with Engine(base, name="f16", length=LENGTH) as engine:
+    with Engine(base, name="f16", length=LENGTH, threads=options.threads) as engine:
         reference = ArtifactReference(engine)
-        for kind in TYPES:
+        for kind in options.types:
             quantized = work / f"parity-{kind}.gguf"
             if not quantized.exists():
                 run_tool(tools, "llama-quantize", str(base), str(quantized), kind, log=work / "quantize.log")
-            theirs = of_tool(tools, base, quantized, options.text, options.windows, work)
-            ours = evaluate.evaluate(quantized, reference, text, windows=options.windows).to_data()
+            theirs = of_tool(tools, quantized, flags)
+            ours = evaluate.evaluate(
+                quantized, reference, text, windows=options.windows, threads=options.threads
+            ).to_data()
             for name, printed in theirs.items():
                 mine = (ours[name]["value"], ours[name]["error"])[: len(printed)]
                 rows.append(

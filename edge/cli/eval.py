@@ -81,13 +81,15 @@ def _text_lines(evaluations: list[Evaluation]) -> list[str]:
     begins = "without BOS" if method.bos is None else f"BOS (token {method.bos}) first in each"
     head = [
         f"{first.text}: {len(method.ids)} windows of {method.length} tokens, stride {method.length}, {begins};",
-        f"predictions at positions {method.first} to {method.length - 2} are scored: {method.targets.size}",
+        f"positions {method.first} to {method.length - 2} are scored: {method.targets.size} predictions",
     ]
     if first.reference is not None:
         head.append(f"reference: {first.reference} ({first.reference_runtime})")
-    head += [f"{e.artifact}: {e.runtime}" for e in evaluations]
-    names = [f"[{i}]" for i in range(1, len(evaluations) + 1)] if len(evaluations) > 2 else []
-    names = names or [e.artifact for e in evaluations]
+    # Columns as wide as names would leave the screen: from the third on they are numbers.
+    names = [e.artifact for e in evaluations]
+    labels = names if len(names) < 3 else [f"[{i}]" for i in range(1, len(names) + 1)]
+    for label, e in zip(labels, evaluations, strict=True):
+        head.append(f"{'' if label == e.artifact else label + ' '}{e.artifact}: {e.runtime}")
     rows = [["perplexity", *(_figure(e.perplexity) for e in evaluations)]]
     if first.reference is not None:
         rows += [
@@ -99,7 +101,7 @@ def _text_lines(evaluations: list[Evaluation]) -> list[str]:
             ["KL max", *(f"{e.kl_max:.4g}" for e in evaluations)],
             ["same top-1 (%)", *(_figure(e.top1, 100.0) for e in evaluations)],
         ]
-    return head + console.table(["", *names], rows)
+    return head + console.table(["", *labels], rows)
 
 
 def _task_lines(results: list[TaskResult]) -> list[str]:
@@ -116,6 +118,9 @@ def _task_lines(results: list[TaskResult]) -> list[str]:
     return [f"{task.name}: {len(task.items)} items", *console.table(header, rows)]
 
 
+_MOST_PLACES = 7
+
+
 def _figure(estimate: Estimate | None, factor: float = 1.0) -> str:
     """The value and its standard error, to the second digit of the error."""
     from math import floor, log10
@@ -126,4 +131,6 @@ def _figure(estimate: Estimate | None, factor: float = 1.0) -> str:
     if error == 0:
         return f"{value:.4g} ± 0"
     places = max(0, 1 - floor(log10(error)))
+    if places > _MOST_PLACES:
+        return f"{value:.3g} ± {error:.2g}"
     return f"{value:.{places}f} ± {error:.{places}f}"

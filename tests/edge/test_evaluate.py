@@ -24,6 +24,7 @@ from converters.errors import EdgeError, UnsupportedError
 from converters.models import describe
 from converters.reference import logits as reference_logits
 from edge import cli
+from edge.cli.eval import _text_lines as text_lines
 from edge.evaluate import CheckpointReference, Evaluation, evaluate
 from edge.evaluation.engine import Engine
 from edge.evaluation.pointwise import score
@@ -301,6 +302,26 @@ def test_the_worst_predictions_are_told_in_context(
     assert positions.before(first, 12) + positions.text([first.target]) in text
     likeliest = [max(c.reference, c.artifact) for c in first.candidates]
     assert likeliest == sorted(likeliest, reverse=True)
+
+
+def test_the_table_shows_every_figure_with_its_error(
+    evaluated: tuple[dict[str, Evaluation], list[str]],
+) -> None:
+    for some in (["int4"], ["int4", "gguf", "onnx"]):
+        evaluations = [evaluated[0][name] for name in some]
+        lines = text_lines(evaluations)
+        assert "60 predictions" in lines[1]
+        rows = {line[:17].strip(): line[17:].split("  ") for line in lines[-8:]}
+        assert list(rows) == [
+            *("perplexity", "reference's", "ln of their ratio", "KL mean (nats)", "KL median", "KL p99"),
+            *("KL max", "same top-1 (%)"),
+        ]
+        assert all(len([cell for cell in cells if cell.strip()]) == len(some) for cells in rows.values())
+        value, error = next(cell for cell in rows["KL mean (nats)"] if cell.strip()).split(" ± ")
+        kl = evaluations[0].kl_mean
+        assert kl
+        assert float(value) == pytest.approx(kl.value, abs=kl.error)
+        assert float(error) == pytest.approx(kl.error, rel=0.05)  # two digits
 
 
 def test_a_reference_of_another_model_is_refused(made: dict[str, Path], tiny: Tiny) -> None:
