@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.errors import UnsupportedError
+from converters.forward import SCORE_BYTES
+from converters.reference import CHUNK_BYTES
 from converters.writer import Storage
 from edge.progress import Progress
 from edge.sources.cache import exclusive, place, write_whole
@@ -30,7 +32,7 @@ from quant.activation_store import OnDisk
 from quant.blocks import BLOCK, FORMATS
 from quant.knapsack import Choice, Solution, solve
 from quant.recipe import Recipe, Rule
-from quant.sensitivity import Costs, measure
+from quant.sensitivity import ROWS, Costs, measure
 
 WINDOWS = 8
 """Of 512 tokens: a single cost then has a standard error of a tenth (benchmarks/sensitivity.py)."""
@@ -49,12 +51,16 @@ class Budget:
 
 @dataclass(frozen=True)
 class Mixed:
-    """A recipe and what was expected of it. kl, best: estimated nats a token, and what no recipe can go below."""
+    """A recipe and what was expected of it.
+
+    kl, best: estimated nats a token, and what no recipe can go below. memory_bytes: of measuring the costs.
+    """
 
     recipe: Recipe
     bits_per_weight: float
     kl: float
     best: float
+    memory_bytes: int
 
     def note(self) -> str:
         return (
@@ -111,7 +117,8 @@ def choose_recipe(
         [Choice(sizes.of[g.pattern][s], sum(costs[w.name][s] for w in g.weights)) for s in options]
         for g in groups
     ]
-    return _mixed(decoder, groups, options, solve(table, int(sizes.limit(asked) + 1e-6)))
+    found = solve(table, int(sizes.limit(asked) + 1e-6))
+    return _mixed(decoder, groups, options, found, memory_bytes(decoder, windows.shape[1]))
 
 
 def fused(decoder: Decoder) -> list[Group]:
@@ -199,13 +206,16 @@ def _by_bytes(
     return _Sizes(sizes, fixed=max(base), unit=1e-6)
 
 
-def _mixed(decoder: Decoder, groups: Sequence[Group], options: Sequence[Storage], found: Solution) -> Mixed:
+def _mixed(
+    decoder: Decoder, groups: Sequence[Group], options: Sequence[Storage], found: Solution, memory: int
+) -> Mixed:
     picked = {g.pattern: options[pick] for g, pick in zip(groups, found.picks, strict=True)}
     usual = Counter(picked.values()).most_common(1)[0][0]
     rules = [Rule(pattern, storage, "rtn") for pattern, storage in picked.items() if storage != usual]
     everything = Rule("*", usual, "rtn")
     bits = bits_per_weight(decoder, Recipe("mixed", (*rules, everything)))
-    return Mixed(Recipe(f"mixed {bits:.2f} bits", (*rules, everything)), bits, found.cost, found.bound)
+    recipe = Recipe(f"mixed {bits:.2f} bits", (*rules, everything))
+    return Mixed(recipe, bits, found.cost, found.bound, memory)
 
 
 def measured_costs(
@@ -219,7 +229,8 @@ def measured_costs(
         if file.is_file():
             return cast(Costs, json.loads(file.read_text()))
         progress.note(
-            f"measuring what each storage of each matrix costs, on {len(some)} x {length} tokens (once a checkpoint)"
+            f"measuring what each storage of each matrix costs, on {len(some)} x {length} tokens (once a checkpoint, "
+            f"about {memory_bytes(decoder, length) / 1e6:.0f} MB of memory)"
         )
         progress.stage("sensitivity", 2 * len(decoder.layers), "layers")
         with tempfile.TemporaryDirectory(dir=file.parent) as spill:
@@ -234,6 +245,22 @@ def measured_costs(
             )
         write_whole(file, json.dumps(costs, sort_keys=True).encode())
     return costs
+
+
+def memory_bytes(decoder: Decoder, length: int) -> int:
+    """Peak of measuring the costs on WINDOWS windows of `length` tokens; what is spilled is not in it."""
+    matrices = [w for layer in decoder.layers[:1] for w in layer.weights() if w.is_matrix]
+    width, count = decoder.hidden_size, len(FORMATS)
+    layer = sum(w.rows * w.shape[1] for w in matrices)
+    changes = sum(min(ROWS, w.rows) * w.shape[1] for w in matrices) * count
+    # The residual stream and its gradient, and of the scored half what goes into lm_head, twice, and its labels' rows.
+    streams = WINDOWS * length * width * 7 // 2
+    # A chunk of lm_head, its errors, and for one window some arrays of as many logits, two of them in float64.
+    logits = length // 2 * (CHUNK_BYTES // 4 // width) * 8
+    head = (CHUNK_BYTES // 4) * (count + 3) + logits
+    attention = decoder.attention.heads * decoder.attention.head_dim
+    window = length * 12 * (decoder.intermediate_size + width + attention) + 3 * SCORE_BYTES // 4
+    return 4 * (layer + changes + streams + head + window)
 
 
 def _key(checkpoint: Checkpoint, windows: NDArray[np.int64]) -> str:

@@ -125,6 +125,7 @@ class Plan:
     notes: tuple[str, ...]
     read_bytes: int
     calibration: CalibrationPlan | None = None
+    mixed: Mixed | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -133,7 +134,8 @@ class Plan:
         proof = PROOF_LOGITS * MAX_LOGIT_BYTES if self.request.proof else 0
         convert = self.threads * CHUNK_FACTOR * streaming.CHUNK_BYTES + proof
         calibration = self.calibration.memory_bytes if self.calibration else 0
-        return BASE_MEMORY + max(convert, calibration)
+        mixed = self.mixed.memory_bytes if self.mixed else 0
+        return BASE_MEMORY + max(convert, calibration, mixed)
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -204,6 +206,7 @@ def plan(
         notes=tuple(notes),
         read_bytes=read_bytes,
         calibration=calibration,
+        mixed=mixed,
     )
 
 

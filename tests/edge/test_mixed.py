@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -114,6 +115,16 @@ def test_a_size_is_met_by_every_file_and_the_manifests_recipe_makes_the_same_one
         == 0
     )
     assert json.loads((second / "manifest.json").read_text())["files"] == manifest["files"]
+
+
+def test_memory_is_what_was_said(opened: tuple[Checkpoint, Decoder]) -> None:
+    checkpoint, decoder = opened
+    ids = np.random.default_rng(2).integers(0, 640, (mixed.WINDOWS, 256))
+    tracemalloc.start()
+    mixed.measured_costs(checkpoint, decoder, ids, Silent())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < mixed.memory_bytes(decoder, 256)
 
 
 def test_a_width_that_no_block_fits_stays_float_and_counts(tiny: Tiny) -> None:
