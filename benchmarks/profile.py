@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -133,7 +134,8 @@ def write(file: Path, chosen: EngineSettings, trials: Sequence[Trial]) -> None:
     document = tomlkit.parse(file.read_text(encoding="utf-8"))
     table = tomlkit.table()
     table.comment("by `python -m benchmarks.profile --write`; what it means: edge/targets/profile.py")
-    table["machine"] = f"{machine.processor()}, {machine.cores()} cores, {machine.describe()}"
+    load = f"load {os.getloadavg()[0]:.0f}"  # far above the cores: spreads are wide
+    table["machine"] = f"{machine.processor()}, {machine.cores()} cores, {machine.describe()}, {load}"
     for name, values in (("engine", chosen.to_data()), ("graph", GRAPHS[file.stem])):
         table[name] = tomlkit.inline_table()
         table[name].update(values)
