@@ -97,7 +97,6 @@ def bench(
 
 def contender(word: str, variant: str | None, context: int | None) -> Contender:
     """The artifact that `word` names, set up by its target's profile. BundleError when it names none."""
-    from edge import bundle
     from edge.benchmark import Contender
     from edge.chat import locate
     from edge.targets.settings import settings_for
@@ -108,9 +107,7 @@ def contender(word: str, variant: str | None, context: int | None) -> Contender:
             f"'{word}' is no bundle, GGUF file or genai folder", hint=f"edge inspect {word}, or edge convert"
         )
     chosen = locate.choose(path, variant)
-    variants = bundle.load(path).variants if bundle.is_bundle(path) else ()
-    made_for = [name for v in variants if v.path == chosen.path for name in v.targets]
-    settings = settings_for(chosen.path, made_for)
+    settings = settings_for(chosen.path, chosen.targets)
     return Contender(chosen.path, chosen.label, context or chosen.context_length, settings)
 
 
