@@ -47,7 +47,7 @@ def arithmetic() -> list[Item]:
             shots = [f"{shot} = {result}" for shot, result in (term(kind) for _ in range(3))]
             prompt = "\n".join([*shots, f"{text} ="])
             if text not in items and not any(shot.startswith(f"{text} ") for shot in shots):
-                items[text] = {"kind": "number", "prompt": prompt, "answer": value}
+                items[text] = {"kind": "number", "prompt": prompt, "plain": True, "answer": value}
     return list(items.values())
 
 
@@ -147,7 +147,12 @@ def _shots(draw: random.Random, name: str, table: dict[str, str], question: str)
     """A question of the table after three others with their answers."""
     others = draw.sample(sorted(set(table) - {name}), 3)
     lines = [f"{question.format(other)}\n{table[other]}" for other in others]
-    return {"kind": "answer", "prompt": "\n".join([*lines, question.format(name)]), "answer": table[name]}
+    return {
+        "kind": "answer",
+        "prompt": "\n".join([*lines, question.format(name), ""]),
+        "plain": True,
+        "answer": table[name],
+    }
 
 
 def _choice(draw: random.Random, question: str, right: str, wrong: Sequence[str]) -> Item:

@@ -4,6 +4,9 @@
     {"kind": "answer", "prompt": "...", "answer": "..."}        or a list of accepted answers
     {"kind": "number", "prompt": "...", "answer": 42}
 
+An answer's or number's prompt is a chat message where the model has a template. With "plain": true it is a text that
+the model goes on writing, to the end of the line: right for prompts that are worked examples.
+
 A choice is the one whose tokens are likeliest on average (nats a token). An answer is generated greedily and counts
 when its first line is an accepted one, apart from case, punctuation and articles (the rule of SQuAD's evaluation,
 arXiv 1606.05250); a number counts when it is the last one in the answer.
@@ -44,6 +47,7 @@ class Item:
     prompt: str
     choices: tuple[str, ...]
     accepted: tuple[str, ...]
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def run(task: Task, ask: Ask, advance: Callable[[int], None]) -> Outcome:
             scores = ask(request | {"choices": list(item.choices)})["scores"]
             given.append(item.choices[int(np.argmax(scores))])
         else:
-            given.append(str(ask(request)["text"]))
+            given.append(str(ask(request | {"plain": item.plain})["text"]))
         right.append(any(_same(item, given[-1], answer) for answer in item.accepted))
         advance(1)
     return Outcome(task, tuple(given), tuple(right))
@@ -152,6 +156,9 @@ def _item(line: str) -> Item:
     if not isinstance(data, dict) or data.get("kind") not in _FIELDS:
         raise ValueError(f'no object with "kind" one of {", ".join(_FIELDS)}')
     kind, answer = str(data["kind"]), data.get("answer")
+    plain = data.pop("plain", False) if kind != "choice" else False
+    if not isinstance(plain, bool):
+        raise ValueError(f"'plain' is {plain!r}, neither true nor false")
     keys = {"kind", "answer", *_FIELDS[kind]}
     if set(data) != keys:
         odd = sorted(set(data) ^ keys)
@@ -167,8 +174,8 @@ def _item(line: str) -> Item:
     if kind == "number":
         if not isinstance(answer, int | float) or isinstance(answer, bool):
             raise ValueError(f"'answer' is {answer!r}, no number")
-        return Item(kind, prompt, (), (str(answer),))
-    return Item(kind, prompt, (), _texts("answer", [answer] if isinstance(answer, str) else answer))
+        return Item(kind, prompt, (), (str(answer),), plain)
+    return Item(kind, prompt, (), _texts("answer", [answer] if isinstance(answer, str) else answer), plain)
 
 
 def _texts(key: str, values: object) -> tuple[str, ...]:

@@ -22,23 +22,26 @@ class Answerer:
     def __init__(self, runtime: Runtime) -> None:
         dialect = runtime.dialect()
         self._runtime = runtime
-        self._format = PromptFormat(runtime, dialect)
+        self._chat = PromptFormat(runtime, dialect)
+        self._plain = PromptFormat(runtime, dialect, use_template=False)
         self._stop_ids = dialect.stop_ids
         self._cached: list[int] = []
 
     def answer(self, item: dict[str, Any]) -> dict[str, Any]:
-        """{"scores": [per choice]} to {"prompt", "choices"}, else {"text": ...} to {"prompt"}.
+        """{"scores": [per choice]} to {"prompt", "choices"}, else {"text": ...} to {"prompt", "plain"}.
 
         A choice's score is the mean log-likelihood (nats) of its tokens after the prompt. The text is the greedy
-        answer: to a stop token, MAX_TOKENS, or, where the model has no chat template, the end of its first line.
-        Without a template the prompt is the text itself, before choices with a line "Answer:" after it.
+        answer: to a stop token, MAX_TOKENS, or, of a plain prompt, the end of its first line. A prompt is plain when
+        the item says so or the model has no chat template: then it is the text itself, before choices with a line
+        "Answer:" after it.
         """
+        form = self._plain if item.get("plain") else self._chat
         prompt, space = item["prompt"], ""
-        if "choices" in item and self._format.plain:
+        if "choices" in item and form.plain:
             prompt, space = f"{prompt}\nAnswer:", " "
-        ids = self._format.ids([{"role": "user", "content": prompt}])
+        ids = form.ids([{"role": "user", "content": prompt}])
         if "choices" not in item:
-            return {"text": self._generate(ids)}
+            return {"text": self._generate(ids, one_line=form.plain)}
         choices = [self._runtime.encode(space + choice, special=False) for choice in item["choices"]]
         after = self._logits(ids)
         return {"scores": [self._likelihood(ids, after, choice) for choice in choices]}
@@ -52,7 +55,7 @@ class Answerer:
                 logits = self._logits([*prompt, *choice[: i + 1]])
         return total / max(len(choice), 1)
 
-    def _generate(self, prompt: list[int]) -> str:
+    def _generate(self, prompt: list[int], *, one_line: bool) -> str:
         ids, said = list(prompt), b""
         for _ in range(MAX_TOKENS):
             token = int(np.argmax(self._logits(ids)))
@@ -60,7 +63,7 @@ class Answerer:
                 break
             said += self._runtime.token_bytes(token)
             ids.append(token)
-            if self._format.plain and b"\n" in said.lstrip():
+            if one_line and b"\n" in said.lstrip():
                 break
         return said.decode("utf-8", "replace").strip()
 

@@ -99,6 +99,8 @@ def test_agreement_is_of_what_is_said_right_or_wrong(tmp_path: Path) -> None:
         (CHOICE | {"answer": 3}, "'answer' is 3, no index into 3 choices"),
         (CHOICE | {"answer": True}, "'answer' is True"),
         (CHOICE | {"choices": "xyz"}, "'choices' is no list of texts"),
+        (NUMBER | {"plain": 1}, "'plain' is 1"),
+        (CHOICE | {"plain": True}, "'plain' is not a key of kind 'choice'"),
         (NUMBER | {"answer": "2"}, "'answer' is '2', no number"),
     ],
 )
@@ -113,6 +115,8 @@ def test_an_answer_ends_at_a_stop_token_or_a_plain_first_line() -> None:
     assert Answerer(chat).answer({"prompt": "?"}) == {"text": "Paris\n!"}
     plain = Scripted([b" Par", b"is", b"\n", b"!"], template=None)
     assert Answerer(plain).answer({"prompt": "?"}) == {"text": "Paris"}
+    assert Answerer(chat).answer({"prompt": "?", "plain": True}) == {"text": "Paris"}
+    assert chat.prompt.startswith("?")
     again = Answerer(chat)
     again.answer({"prompt": "a long common beginning, 1"})
     before = len(chat.appended)
