@@ -67,7 +67,7 @@ class Speculation:
         """A new answer begins; the model's cache holds `ids`."""
         self.counts = Counts()
         self._guesses, self._taken = [], 0
-        if self._least is None and len(ids) > 1:
+        if self._least is None:
             self._least = self._measure(ids)
 
     def append(self, ids: list[int]) -> NDArray[np.float32]:
@@ -104,16 +104,16 @@ class Speculation:
         1 where the engine gives a row the same bits alone and among others, as plain decoding does; 2 where
         only rows among others are alike; 0 (no speculation) where none are; None where there is no room to see.
         """
-        runtime, last = self._runtime, ids[-1]
-        runtime.rewind(len(ids) - 1)
+        # Behind the prompt: run again among fewer, its own last token might get other bits than it has.
+        runtime, token = self._runtime, ids[-1]
         most = min(self._most + 1, runtime.room)
-        alone = runtime.append([last])
         if most < 2:
             return None
+        alone = runtime.append([token])
         rows = []
         for count in sorted({2, min(3, most), most}):
-            runtime.rewind(len(ids) - 1)
-            rows.append(runtime.append_all([last] * count)[0])
+            runtime.rewind(len(ids))
+            rows.append(runtime.append_all([token] * count)[0])
         runtime.rewind(len(ids))
         if any(not np.array_equal(row, rows[0]) for row in rows):
             self._note(f"no speculation: {runtime.name} rounds a token's logits by what runs beside it")

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ MAGIC = b"edge-kv-state 1\n"
 LIMIT = 2 << 30
 """Bytes of all states together, unless EDGE_PREFIX_CACHE_MB says otherwise."""
 _MAX_HEADER = 4096
+_ABANDONED_S = 3600
+"""A younger file that is no state yet may be one that another chat is writing."""
 
 
 def limit_from_environment() -> int:
@@ -78,7 +81,8 @@ class StateStore:
         for file in self._directory.iterdir():
             with suppress(OSError):  # another chat was faster
                 status = file.stat()
-                found.append((status.st_mtime_ns, status.st_size, file))
+                if file.suffix == ".kv" or time.time() - status.st_mtime > _ABANDONED_S:
+                    found.append((status.st_mtime_ns, status.st_size, file))
         total = needed + sum(size for _, size, _ in found)
         for _, size, file in sorted(found):
             if total <= self._limit:

@@ -19,7 +19,7 @@ def take(library: Any, context: Any) -> bytes:
 
 def put(library: Any, context: Any, data: bytes, length: int) -> bool:
     """Fill the empty cache with what `take` gave; whether it then holds positions 0 to length - 1."""
-    buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+    buffer = ctypes.cast(ctypes.c_char_p(data), ctypes.POINTER(ctypes.c_uint8))  # no copy: it is only read
     if library.llama_state_seq_set_data(context, buffer, len(data), 0) != len(data):
         return False
     memory = library.llama_get_memory(context)

@@ -205,7 +205,10 @@ def test_a_draft_of_another_tokenizer_is_refused(tiny: Tiny, tmp_path: Path) -> 
 
 
 def test_the_embedded_model_says_the_same_with_lookup() -> None:
-    """Real int4 weights; the file as its package has it. llama.cpp gives a row the same bits in any company."""
+    """Real int4 weights; the file as its package has it.
+
+    llama.cpp gives a token the same bits alone and among eight, but others among a whole prompt.
+    """
     [file] = [f for f in resolve("smollm2-135m-instruct").files if f.path.endswith(".gguf")]
     path = cache.place("files", file.sha256, Path(file.path).name)
     runtime = open_runtime(path, context_length=512, threads=1)
