@@ -55,10 +55,12 @@ def turn(runtime: Runtime, prompt: str, tokens: int, speculation: Speculation | 
     }
 
 
-def compare(runtime: Runtime, drafter: Drafter, most: int, runs: int, tokens: int) -> dict[str, Any]:
+def compare(
+    runtime: Runtime, drafter: Drafter, most: int, runs: int, tokens: int, *, exact: bool
+) -> dict[str, Any]:
     """Both ways alternately, `runs` times each prompt."""
     notes: list[str] = []
-    speculation = Speculation(runtime, drafter, most, notes.append)
+    speculation = Speculation(runtime, drafter, most, notes.append, exact=exact)
     table: dict[str, Any] = {"engine": runtime.name, "drafter": drafter.name, "guesses": most}
     for name, prompt in PROMPTS.items():
         pairs = [
@@ -90,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--variant")
     parser.add_argument("--draft", type=Path)
     parser.add_argument("--guesses", type=int, default=8)
+    parser.add_argument("--inexact", action="store_true")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=128)
@@ -104,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         check_vocabulary(runtime, draft)
         drafter = DraftModel(draft)
-    table = compare(runtime, drafter, asked.guesses, asked.runs, asked.tokens)
+    table = compare(runtime, drafter, asked.guesses, asked.runs, asked.tokens, exact=not asked.inexact)
     sys.stdout.write(json.dumps(table, indent=2) + "\n")
 
 

@@ -85,8 +85,8 @@ class Guesses:
             raise
         return cls(DraftModel(model), _MOST, model)
 
-    def speculation(self, runtime: Runtime, note: Callable[[str], None]) -> Speculation:
-        return Speculation(runtime, self.drafter, self.most, note)
+    def speculation(self, runtime: Runtime, note: Callable[[str], None], *, exact: bool) -> Speculation:
+        return Speculation(runtime, self.drafter, self.most, note, exact=exact)
 
     def close(self) -> None:
         if self.model is not None:

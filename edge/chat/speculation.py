@@ -46,11 +46,19 @@ class Counts:
 class Speculation:
     """Gives the logits after each token, as `Runtime.append` does, often without running the model.
 
-    How many tokens are guessed at once follows what was right lately, from 1 to `most`.
+    How many tokens are guessed at once follows what was right lately, from 1 to `most`. exact: only where the
+    engine gives a token the same bits alone and among others; otherwise every token runs among others, so
+    that answers do not depend on the guesses, but may differ from plain decoding's in near ties.
     """
 
     def __init__(
-        self, runtime: Runtime, drafter: Drafter, most: int, note: Callable[[str], None] = lambda line: None
+        self,
+        runtime: Runtime,
+        drafter: Drafter,
+        most: int,
+        note: Callable[[str], None] = lambda line: None,
+        *,
+        exact: bool = True,
     ) -> None:
         self.counts = Counts()
         self._runtime = runtime
@@ -58,6 +66,7 @@ class Speculation:
         self._most = most
         self._size = most
         self._note = note
+        self._exact = exact
         self._least: int | None = None
         self._guesses: list[int] = []
         self._rows = np.empty((0, runtime.vocab_size), np.float32)
@@ -101,8 +110,8 @@ class Speculation:
     def _measure(self, ids: list[int]) -> int | None:
         """The fewest rows in which every token is to run, for its logits not to depend on the guesses.
 
-        1 where the engine gives a row the same bits alone and among others, as plain decoding does; 2 where
-        only rows among others are alike; 0 (no speculation) where none are; None where there is no room to see.
+        1 where the engine gives a row the same bits alone and among others; 2, unless the answer must be exact,
+        where only rows among others are alike; 0 (no speculation) where none are; None where there is no room to see.
         """
         # Behind the prompt: run again among fewer, its own last token might get other bits than it has.
         runtime, token = self._runtime, ids[-1]
@@ -120,8 +129,12 @@ class Speculation:
             return 0
         if np.array_equal(alone, rows[0]):
             return 1
-        self._note(
+        how = (
             f"{runtime.name} rounds a token that runs alone otherwise than one among others (here by "
-            f"{np.abs(alone - rows[0]).max():.2g}): near ties may be decided otherwise than without speculation"
+            f"{np.abs(alone - rows[0]).max():.2g})"
         )
+        if self._exact:
+            self._note(f"no speculation: {how}; --inexact lets near ties be decided otherwise")
+            return 0
+        self._note(f"{how}: near ties may be decided otherwise than without speculation")
         return 2

@@ -69,6 +69,10 @@ def chat(
             metavar="[N]", min=1, max=64, help="Guess up to N (8) tokens ahead from what was said before."
         ),
     ] = None,
+    inexact: Annotated[
+        bool,
+        typer.Option("--inexact", help="Guess even where the engine then rounds otherwise: other near ties."),
+    ] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Times and speeds on stderr afterwards.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON object instead of text.")] = False,
 ) -> None:
@@ -108,7 +112,7 @@ def chat(
             use_template=template,
             note=console.say,
             prefix=faster.prefix_cache(runtime, chosen, prefix_cache, console.say),
-            speculation=guesses.speculation(runtime, console.say) if guesses else None,
+            speculation=guesses.speculation(runtime, console.say, exact=not inexact) if guesses else None,
         )
         if prompt is None:
             _converse(session, chosen)

@@ -53,7 +53,8 @@ def write_on(runtime: Runtime, prompt: list[int], count: int, drafter: Drafter |
     runtime.rewind(0)
     logits = runtime.append(prompt)
     ids = list(prompt)
-    speculation = Speculation(runtime, drafter, 8) if drafter else None
+    # The float32 engines differ by 1e-5 between a token alone and among others: no tie of a random model is as near.
+    speculation = Speculation(runtime, drafter, 8, exact=False) if drafter else None
     if speculation:
         speculation.start(ids)
     while len(ids) < len(prompt) + count:
@@ -103,7 +104,9 @@ def session(runtime: Runtime, drafter: Drafter | None, **sampling: float) -> Ses
     settings = Settings(Sampling(**sampling), seed=7, max_tokens=40)  # type: ignore[arg-type]
     runtime.rewind(0)
     return Session(
-        runtime, settings=settings, speculation=Speculation(runtime, drafter, 6) if drafter else None
+        runtime,
+        settings=settings,
+        speculation=Speculation(runtime, drafter, 6, exact=False) if drafter else None,
     )
 
 
@@ -166,28 +169,35 @@ class Rounding(Scripted):
 
 
 @pytest.mark.parametrize(
-    ("alone", "others", "note"),
+    ("alone", "others", "exact", "note"),
     [
-        (0.0, 0.0, None),
-        (0.5, 0.0, "scripted rounds a token that runs alone otherwise than one among others (here by 0.5)"),
-        (0.0, 0.25, "no speculation: scripted rounds a token's logits by what runs beside it"),
+        (0.0, 0.0, True, None),
+        (
+            0.5,
+            0.0,
+            False,
+            "scripted rounds a token that runs alone otherwise than one among others (here by 0.5)",
+        ),
+        (0.5, 0.0, True, "no speculation: scripted rounds a token that runs alone otherwise than one among"),
+        (0.0, 0.25, False, "no speculation: scripted rounds a token's logits by what runs beside it"),
     ],
 )
-def test_an_engine_that_rounds_by_company_is_noticed(alone: float, others: float, note: str | None) -> None:
+def test_an_engine_that_rounds_by_company_is_noticed(
+    alone: float, others: float, exact: bool, note: str | None
+) -> None:
     notes: list[str] = []
     engine = Rounding(alone, others)
-    speculation = Speculation(engine, PromptLookup(), 4, notes.append)
+    speculation = Speculation(engine, PromptLookup(), 4, notes.append, exact=exact)
     talk = Session(engine, settings=Settings(seed=1, max_tokens=9), speculation=speculation)
     list(talk.ask("hi"))
     engine.widths.clear()
     assert "".join(talk.ask("hi")) == "ababababa"
-    assert [line.partition(":")[0] for line in notes] == ([note.partition(":")[0]] if note else [])
-    assert all(line.startswith(note or "") for line in notes)
-    if others:
+    assert [line[: len(note or "")] for line in notes] == ([note] if note else [])
+    if note and note.startswith("no speculation"):
         assert talk.last is not None
         assert talk.last.speculation is not None
         assert talk.last.speculation.drafted == 0
-    if alone:
+    elif alone:
         assert 1 not in engine.widths  # a token never runs alone, guesses or not
 
 
