@@ -44,7 +44,7 @@ class Settings:
 
     gptq: gptq.Settings = field(default_factory=gptq.Settings)
     upstream: float = 1.0
-    residual: float = 0.0
+    residual: float = 1.0
 
 
 Formats = Callable[[Weight], BlockFormat | None]

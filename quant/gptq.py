@@ -37,7 +37,7 @@ class Settings:
     act_order: take the blocks in descending order of their inputs' energy, and so the columns in a block.
     """
 
-    damping: float = 0.01
+    damping: float = 0.4
     passes: int = 2
     act_order: bool = True
 
