@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from converters.decoder import Decoder
 from converters.writer import Storages
+from edge.engine_settings import EngineSettings
 from edge.fitting import genai, llamacpp
 from edge.fitting.llamacpp import Cpu
 from edge.fitting.memory import Memory
-from edge.runtimes.settings import EngineSettings
 
 __all__ = ["Cpu", "Memory", "device_memory", "largest_context"]
 

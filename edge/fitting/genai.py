@@ -21,8 +21,8 @@ from converters.onnx.layout import plan
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.tensors import Stored
 from converters.writer import Storages
+from edge.engine_settings import EngineSettings
 from edge.fitting.memory import Memory
-from edge.runtimes.settings import EngineSettings
 from quant.blocks import BLOCK
 
 BATCH = 512

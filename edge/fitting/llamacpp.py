@@ -20,8 +20,8 @@ from converters.decoder import Decoder
 from converters.gguf.layout import tensors
 from converters.gguf.limits import CONTEXT_STEP
 from converters.writer import Storages
+from edge.engine_settings import EngineSettings
 from edge.fitting.memory import Memory
-from edge.runtimes.settings import EngineSettings
 
 Cpu = Literal["x86-64", "arm64"]
 BATCH, KV_TYPE = 512, "f16"

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from converters.errors import UnsupportedError
+from edge.engine_settings import EngineSettings
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect, Runtime
-from edge.runtimes.settings import EngineSettings
 
 __all__ = ["DEFAULT_CONTEXT", "Dialect", "Engine", "EngineSettings", "Runtime", "accepts", "open_runtime"]
 

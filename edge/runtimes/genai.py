@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import MachineError, UnsupportedError
+from edge.engine_settings import EngineSettings
 from edge.runtimes.longrope import room, switch_length
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
-from edge.runtimes.settings import EngineSettings
 from edge.runtimes.tokenizer import FolderTokenizer, read_json, token_ids
 
 _LOGITS_BYTES = 128 << 20

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from converters.errors import CheckpointError, MachineError, UnsupportedError
 from edge import machine
+from edge.engine_settings import KV_TYPES, EngineSettings
 from edge.engines import INSTALL_LLAMA_CPP
 from edge.runtimes import llamacpp_library, llamacpp_state
 from edge.runtimes.gguf_vocabulary import GgufVocabulary
 from edge.runtimes.longrope import room
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
-from edge.runtimes.settings import KV_TYPES, EngineSettings
 
 _BATCH = 512
 _PAD = 256

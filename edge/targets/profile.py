@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from converters.errors import UnsupportedError
-from edge.runtimes.settings import EngineSettings
+from edge.engine_settings import EngineSettings
 
 
 @dataclass(frozen=True)

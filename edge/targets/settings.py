@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge.runtimes.settings import EngineSettings
+from edge.engine_settings import EngineSettings
 from edge.targets import load_targets
 
 

@@ -16,12 +16,12 @@ from converters.decoder import Decoder
 from converters.models import describe
 from edge.cli import main
 from edge.convert import convert
+from edge.engine_settings import EngineSettings
 from edge.fit import Memory, device_memory, largest_context
 from edge.fitting.files import artifact_files
 from edge.fitting.phones import load_phones, verdict
 from edge.plan import ConvertRequest, plan
 from edge.progress import Silent
-from edge.runtimes.settings import EngineSettings
 from quant.recipe import Precision, Recipe
 
 Tiny = Callable[..., Path]
