@@ -87,6 +87,11 @@ class Calibration:
 
     def step(self) -> None:
         """Code the next layer and move both streams past it."""
+        # What overflows is found and told by name (check_finite, gptq.factorize).
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._step()
+
+    def _step(self) -> None:
         layer = self.decoder.layers[self.layer]
         exact = Resident(self._source, layer)
         for weight in layer.weights():

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
+from converters.decoder import Weight
 from converters.models import describe
+from converters.reference import hidden_states
 from edge.calibration import read_text
 from quant.blocks import INT4
 from quant.calibrate import Calibration
@@ -139,3 +142,14 @@ def what_was_kept_is_damaged(world: World) -> None:
         walk = Calibration(checkpoint, decoder, np.zeros((1, 8), np.int64), lambda _: INT4, store)
         (world.path / "streams.bin").write_bytes(b"short")
         world.call(walk.restore, world.path / "streams.bin", 1)
+
+
+@case
+def reference_is_no_number(world: World) -> None:
+    with Checkpoint.open(world.path / world.tiny("phi4")) as checkpoint:
+        decoder = describe(checkpoint)
+
+        def broken(weight: Weight, start: int, rows: NDArray[np.generic]) -> NDArray[np.float32]:
+            return rows.astype(np.float32) * np.float32(np.nan if weight == decoder.layers[1].down else 1)
+
+        world.call(hidden_states, checkpoint, decoder, np.zeros((1, 4), np.int64), transform=broken)

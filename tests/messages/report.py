@@ -47,3 +47,13 @@ def bundle_with_a_damaged_story(world: World) -> None:
     file = directory / "manifest.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"source": "somewhere"}))
     world.edge("report", "b")
+
+
+@case
+def manifest_with_damaged_memory(world: World) -> None:
+    file = bundle(world, "android") / "manifest.json"
+    manifest = json.loads(file.read_text())
+    for variant in manifest["variants"]:
+        variant["device_memory"] = {"weights": "much"}
+    file.write_text(json.dumps(manifest))
+    world.edge("report", "b")
