@@ -135,7 +135,8 @@ class Plan:
         convert = self.threads * CHUNK_FACTOR * streaming.CHUNK_BYTES + proof
         calibration = self.calibration.memory_bytes if self.calibration else 0
         mixed = self.mixed.memory_bytes if self.mixed else 0
-        return BASE_MEMORY + max(convert, calibration, mixed)
+        # Added up: what a calibration frees is not all given back before the pass begins.
+        return BASE_MEMORY + convert + max(calibration, mixed)
 
     def to_data(self) -> dict[str, Any]:
         return {
