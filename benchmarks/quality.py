@@ -2,8 +2,9 @@
 
 Models: the embedded default's twins (benchmarks/twins.py: `rotated` without outliers, `permuted` with them,
 `wide` where superblocks of 256 fit) and `trained`, a small model of our own (benchmarks/train_small.py).
-Everything is calibrated on quant/calibration.txt and evaluated on two texts of other domains, teacher-forced
-in the artifact's own runtime by edge.evaluate, so that nothing is fitted to the test.
+Everything is calibrated on the same windows, those that `edge convert --calibrate` takes of what ships (for the
+importance matrix as a text), and evaluated on two texts of other domains, teacher-forced in the artifact's own
+runtime by edge.evaluate, so that nothing is fitted to the test.
 
 With --tasks NAME (a set that edge ships: arithmetic, knowledge, reading) the same artifacts also answer questions.
 
@@ -24,6 +25,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from benchmarks.contenders import CONTENDERS, Contender, Subject
 from benchmarks.llama_tools import llama_tools
 from benchmarks.quality_measures import on_task, on_text
@@ -33,11 +36,12 @@ from benchmarks.train_small import train_small
 from benchmarks.twins import DEFAULT, TWINS, write_twin
 from converters.checkpoint import Checkpoint
 from converters.errors import EdgeError
+from converters.models import describe
 from edge import tasks
+from edge.calibration_text import read_text
 from edge.evaluate import CheckpointReference
 from edge.sources import resolve
 
-CALIBRATION = Path(__file__).parents[1] / "quant" / "calibration.txt"
 MODELS = ("rotated", "permuted", "trained")
 TEXTS = ("technical", "fiction")
 WINDOWS = 16
@@ -55,6 +59,17 @@ def checkpoint_of(name: str, work: Path) -> Path:
     else:
         train_small(write_texts(work / "texts")["training"], directory)
     return directory
+
+
+def windows_text(checkpoint: Path, file: Path) -> Path:
+    """What edge calibrates this model on, written to `file` as text."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with Checkpoint.open(checkpoint) as opened:
+            windows = read_text(None, checkpoint, describe(opened)).windows
+        tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+        file.write_text("\n\n".join(tokenizer.decode_batch(windows.tolist(), skip_special_tokens=False)))
+    return file
 
 
 def read(file: Path) -> list[dict[str, Any]]:
@@ -123,7 +138,6 @@ def main() -> None:
     parser.add_argument("--texts", nargs="+", default=list(TEXTS))
     parser.add_argument("--tasks", nargs="+", default=[], choices=tasks.shipped())
     parser.add_argument("--windows", type=int, default=WINDOWS, help="of 512 tokens, from each text")
-    parser.add_argument("--calibration", type=Path, default=CALIBRATION)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="only print the table of the results so far")
     options = parser.parse_args()
@@ -132,15 +146,15 @@ def main() -> None:
     patterns = options.only or ["*"]
     contenders = [c for c in CONTENDERS if any(fnmatch(f"{c.scope}:{c.name}", p) for p in patterns)]
     for name in [] if options.table else options.models:
+        checkpoint = checkpoint_of(name, options.work)
         subject = Subject(
             name=name,
-            checkpoint=checkpoint_of(name, options.work),
+            checkpoint=checkpoint,
             work=options.work / "artifacts" / name,
             tools=llama_tools(options.work.parent),
-            calibration=options.calibration,
+            calibration=windows_text(checkpoint, options.work / "artifacts" / name / "calibration.txt"),
             threads=options.threads,
         )
-        subject.work.mkdir(parents=True, exist_ok=True)
         run(subject, contenders, options)
     results = [r for r in read(options.work / "results.jsonl") if r["windows"] == options.windows]
     print(table(results, options.models, options.texts))

@@ -27,7 +27,7 @@ from converters.decoder import Decoder, Weight
 from converters.forward import Floats, rms_norm, rope_table, run_layer
 from converters.models import describe
 from converters.reference import Resident, Streamed, head_logits, hidden_states
-from edge.calibration import read_text
+from edge.calibration_text import read_text
 from edge.mixed import Budget, bits_per_weight, choose_recipe, measured_costs
 from edge.progress import Silent
 from edge.sources import resolve

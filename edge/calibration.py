@@ -10,17 +10,13 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
-
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
-from converters.errors import CheckpointError, UnsupportedError
+from edge.calibration_text import CalibrationText
 from edge.progress import Progress
 from edge.sources.cache import exclusive, place
 from quant.blocks import FORMATS
@@ -28,76 +24,12 @@ from quant.calibrate import Calibration, Settings
 from quant.codes import CodeStore
 from quant.recipe import Recipe
 
-DEFAULT_TEXT = Path(__file__).parent.parent / "quant" / "calibration.txt"
-LENGTH = 512
-WINDOWS = 32
-"""Time grows with them; 16 already come near (quant/README.md)."""
-FEWEST = 4
-"""Fewer windows leave the Hessian of a layer with more columns than tokens."""
 SAVE_SECONDS = 60.0
 """A walk that is killed loses no more than this and the layer it was in."""
 KEPT = 3
 """Finished calibrations that stay in the cache."""
 # Bump it when the same text and settings would give other codes.
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class CalibrationText:
-    """What is calibrated on. windows: token ids int64 [n, length], spread evenly over the text."""
-
-    name: str
-    sha256: str
-    windows: NDArray[np.int64]
-
-    def to_data(self) -> dict[str, Any]:
-        return {
-            "text": self.name,
-            "sha256": self.sha256,
-            "windows": int(self.windows.shape[0]),
-            "length": int(self.windows.shape[1]),
-        }
-
-
-def read_text(file: Path | None, checkpoint: Path, decoder: Decoder) -> CalibrationText:
-    """Cut `file` (None: the text that ships) into windows under the checkpoint's own tokenizer.
-
-    Raises UnsupportedError when the text cannot be read or is too short.
-    """
-    path = file or DEFAULT_TEXT
-    try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
-    except OSError as error:
-        raise UnsupportedError(
-            f"calibration text {path} cannot be read: {error.strerror}", hint=f"try: ls -l {path}"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UnsupportedError(
-            f"calibration text {path} is not UTF-8: byte {error.start}",
-            hint=f"convert it: iconv -f LATIN1 -t UTF-8 {path}",
-        ) from None
-    tokenizer = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
-    ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids, np.int64)
-    length = min(LENGTH, decoder.context_length)
-    if len(ids) < FEWEST * length:
-        raise UnsupportedError(
-            f"calibration text {path} has {len(ids)} tokens, it takes {FEWEST * length} at least",
-            hint="give a longer text, or --calibrate without a file for the one that ships",
-        )
-    if ids.max() >= decoder.vocab_size:
-        raise CheckpointError(
-            f"{checkpoint / 'tokenizer.json'} gives the id {ids.max()}, the embedding has {decoder.vocab_size} rows",
-            hint="fetch the checkpoint again: the tokenizer belongs to another model",
-        )
-    found = len(ids) // length
-    windows = ids[: found * length].reshape(found, length)
-    if found > WINDOWS:
-        windows = windows[np.linspace(0, found - 1, WINDOWS).astype(np.intp)]
-    first = tokenizer.encode("", add_special_tokens=True).ids[:1]
-    if first:
-        windows[:, 0] = first[0]
-    return CalibrationText(path.name, hashlib.sha256(raw).hexdigest(), windows)
+VERSION = 2
 
 
 def calibrate(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from converters.decoder import Decoder, Weight
-from edge.calibration import CalibrationText
+from edge.calibration_text import CalibrationText
 from quant.calibrate import Settings
 
 # Share of a plain product's speed that the whole walk reaches: 0.3 to 0.5 on two cores (benchmarks/calibrate.py).
@@ -62,8 +62,8 @@ def operations(decoder: Decoder, windows: int, length: int, settings: Settings) 
     layer = decoder.layers[0]
     attention = sum(_size(w) for w in (layer.q, layer.k, layer.v, layer.o))
     gate_up, down = _size(layer.gate) + _size(layer.up), _size(layer.down)
-    # Two streams; gate and up are made twice.
-    forward = 2 * 2 * (attention + 2 * gate_up + down) + 2 * 4 * length * mixed
+    # Two streams; gate and up are made once more for the coded one.
+    forward = 2 * (2 * attention + 3 * gate_up + 2 * down) + 2 * 4 * length * mixed
     moments = sum(3 * n * n for n in (hidden, mixed, hidden, inner)) + 2 * hidden * (mixed + inner)
     coding = 0.0
     for weights in ((layer.q, layer.k, layer.v), (layer.o,), (layer.gate, layer.up), (layer.down,)):

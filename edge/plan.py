@@ -15,8 +15,8 @@ from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe
 from edge import streaming
 from edge.bundle import is_bundle
-from edge.calibration import read_text
 from edge.calibration_cost import CalibrationPlan, plan_calibration
+from edge.calibration_text import read_text
 from edge.fit import Memory, device_memory
 from edge.machine import cores
 from edge.manifest import check_side_files

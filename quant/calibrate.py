@@ -3,11 +3,12 @@
 Two residual streams go through the model side by side: the checkpoint's own, and that of the model as it is
 quantized so far. A linear layer W with float inputs x and quantized inputs z is coded for
 
-    min_Q  sum over tokens of |W x + r - Q z|^2
+    min_Q  sum over tokens of a |W x + r - Q z|^2
 
-so that it also makes up for what the layers before it lost (r is the difference of the two residual streams where
-the layer's output is added to them, and nothing otherwise). With H = sum z z^T, C = sum x z^T and B = sum r z^T the
-best real-valued answer is W + (W (C - H) + B) H^-1, and `quant.gptq` rounds that in the metric H.
+so that it also makes up for what the layers before it lost. Where the layer's output is added to the residual
+streams, r is their difference and a the inverse of the stream's mean square, which the next norm divides by;
+otherwise r = 0 and a = 1. With H = sum a z z^T, C = sum a x z^T and B = sum a r z^T the best real-valued answer is
+W + (W (C - H) + B) H^-1, and `quant.gptq` rounds that in the metric H.
 
 In memory: the weights of one layer (float32, twice), the residual streams (or a file, `spill`), one Hessian.
 """
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Decoder, Layer, Weight
+from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError, MachineError
 from converters.forward import Floats, attention_mix, rms_norm, rope_table, swiglu_mix
 from converters.reference import Resident, Streamed, check_finite
@@ -111,19 +112,25 @@ class Calibration:
 
         def mixed() -> Iterator[Pair]:
             for i, x, z in self._streams():
-                yield Pair(self._mixed[0].get(i), self._mixed[1].get(i), x - z)
+                yield self._added(i, exact, layer.o, self._mixed[0].get(i), self._mixed[1].get(i), x - z)
 
         self._code(exact, coded, (layer.o,), mixed())
-        for i, x, z in self._streams():
-            self.exact.put(i, x + exact.project(layer.o, self._mixed[0].get(i)))
+        for i, _, z in self._streams():
             self.coded.put(i, z + coded.project(layer.o, self._mixed[1].get(i)))
         gain = exact.vector(layer.post_attention_norm)
         self._code(exact, coded, (layer.gate, layer.up), normed())
+
+        def inner() -> Iterator[Pair]:
+            for i, x, z in self._streams():
+                inputs = swiglu_mix(exact, layer, rms_norm(x, gain, eps))
+                others = swiglu_mix(coded, layer, rms_norm(z, gain, eps))
+                yield self._added(i, exact, layer.down, inputs, others, x - z)
+
+        self._code(exact, coded, (layer.down,), inner())
         # The MLP's inner activations are the widest of all: made twice rather than kept.
-        self._code(exact, coded, (layer.down,), self._inner(exact, coded, layer, gain))
-        for (i, x, z), pair in zip(self._streams(), self._inner(exact, coded, layer, gain), strict=True):
-            self.exact.put(i, x + exact.project(layer.down, pair.exact))
-            self.coded.put(i, z + coded.project(layer.down, pair.coded))
+        for i, _, z in self._streams():
+            inputs = swiglu_mix(coded, layer, rms_norm(z, gain, eps))
+            self.coded.put(i, z + coded.project(layer.down, inputs))
             check_finite(self.exact.get(i), f"after layer {self.layer}")
         self.layer += 1
 
@@ -162,14 +169,22 @@ class Calibration:
         for i in range(self.exact.count):
             yield i, self.exact.get(i), self.coded.get(i)
 
-    def _inner(self, exact: Resident, coded: Resident, layer: Layer, gain: Floats) -> Iterator[Pair]:
-        eps = self.decoder.norm_eps
-        for _, x, z in self._streams():
-            yield Pair(
-                swiglu_mix(exact, layer, rms_norm(x, gain, eps)),
-                swiglu_mix(coded, layer, rms_norm(z, gain, eps)),
-                x - z,
-            )
+    def _added(
+        self,
+        window: int,
+        exact: Resident,
+        weight: Weight,
+        inputs: Floats,
+        coded_inputs: Floats,
+        residual: Floats,
+    ) -> Pair:
+        """What is known of a layer whose output is added to the streams; moves the exact stream past it."""
+        moved = self.exact.get(window) + exact.project(weight, inputs)
+        self.exact.put(window, moved)
+        # The next norm divides by the stream's size: an error counts by its share of it. Without this, the one
+        # token whose stream is a thousand times the others' (the first, in most models) would be all that counts.
+        energy = np.mean(np.square(moved, dtype=np.float64), axis=-1) + self.decoder.norm_eps
+        return Pair(inputs, coded_inputs, residual, (1 / energy).astype(np.float32))
 
     def _code(
         self,
@@ -179,10 +194,10 @@ class Calibration:
         inputs: Iterator[Pair],
     ) -> None:
         """Code weights that take the same inputs."""
+        moments = moments_of(inputs)  # which also moves the exact stream
         asked = [(weight, fmt) for weight in weights if (fmt := self._formats(weight)) is not None]
         if not asked:
             return
-        moments = moments_of(inputs)
         factors = self._factors(moments, asked[0][0])
         for weight, fmt in asked:
             wanted = self._target(exact.matrix(weight), moments)
@@ -207,4 +222,5 @@ class Calibration:
             upstream=settings.upstream,
             residual=settings.residual,
             damping=settings.gptq.damping,
+            shrinkage=settings.gptq.shrinkage,
         )

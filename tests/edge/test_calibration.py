@@ -14,11 +14,13 @@ import pytest
 from converters.checkpoint import Checkpoint
 from converters.models import describe
 from converters.stored import open_stored
-from edge import calibration
+from edge import calibration, calibration_text
 from edge.bundle import load
+from edge.chat.templates import ChatTemplate
 from edge.cli import main
 from edge.convert import ConvertRequest, convert, plan
 from edge.progress import Silent
+from edge.runtimes.tokenizer import FolderTokenizer
 from edge.sources.cache import cache_directory
 from quant.calibrate import Calibration
 from quant.recipe import Recipe
@@ -135,15 +137,39 @@ def test_only_so_many_calibrations_are_kept(tiny: Tiny, text: Path, tmp_path: Pa
     assert len(list((cache_directory() / "calibrations").glob("*/done.json"))) == calibration.KEPT
 
 
-def test_windows_lie_all_over_the_text(tiny: Tiny, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_lie_all_over_the_text(tiny: Tiny, text: Path) -> None:
     with Checkpoint.open(tiny("phi4")) as checkpoint:
         decoder = describe(checkpoint)
-    every = calibration.read_text(text, tiny("phi4"), decoder).windows
-    assert every.shape[1] == min(calibration.LENGTH, decoder.context_length)
-    assert 3 < len(every) <= calibration.WINDOWS
-    monkeypatch.setattr(calibration, "WINDOWS", 3)
-    some = calibration.read_text(text, tiny("phi4"), decoder).windows
-    assert np.array_equal(some, every[[0, (len(every) - 1) // 2, -1]])
+    every = calibration_text.read_text(text, tiny("phi4"), decoder).windows
+    assert every.shape[1] == min(calibration_text.LENGTH, decoder.context_length)
+    assert 3 < len(every) <= calibration_text.WINDOWS
+    some = calibration_text.read_text(text, tiny("phi4"), decoder, count=3).windows
+    # The first token of a window is another matter.
+    assert np.array_equal(some[:, 1:], every[[0, (len(every) - 1) // 2, -1], 1:])
+
+
+def test_chats_that_ship_are_in_the_models_own_template(tiny: Tiny) -> None:
+    folder = tiny("phi4")
+    with Checkpoint.open(folder) as checkpoint:
+        decoder = describe(checkpoint)
+    tokenizer = FolderTokenizer(folder)
+    template = tokenizer.dialect(frozenset()).template
+    assert template is not None
+    chat = json.loads(calibration_text.DEFAULT_CHATS.read_text().splitlines()[0])
+    messages = [
+        {"role": "user", "content": chat["user"]},
+        {"role": "assistant", "content": chat["assistant"]},
+    ]
+    begun = tokenizer.encode(
+        ChatTemplate(template).render(messages, add_generation_prompt=False), special=True
+    )
+    windows = calibration_text.read_text(None, folder, decoder).windows
+    assert len(windows) == calibration_text.WINDOWS
+    first = windows[-(calibration_text.WINDOWS // calibration_text.CHATS)]
+    count = min(len(begun), len(first))
+    assert first[:count].tolist() == begun[:count]
+    # Prose begins with the token that chats begin with, every other time at least.
+    assert (windows[:, 0] == begun[0]).sum() >= len(windows) // 2
 
 
 def test_what_it_takes_is_said_first(tiny: Tiny, text: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Weight
 from converters.models import describe
 from converters.reference import hidden_states
-from edge.calibration import read_text
+from edge.calibration_text import read_text
 from quant.blocks import INT4
 from quant.calibrate import Calibration
 from quant.codes import CodeStore

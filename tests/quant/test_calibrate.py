@@ -16,9 +16,9 @@ from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError
 from converters.forward import rms_norm
 from converters.models import describe
-from converters.reference import hidden_states
-from edge.calibration import CalibrationText
+from converters.reference import Resident, Streamed, hidden_states
 from edge.calibration_cost import plan_calibration
+from edge.calibration_text import CalibrationText
 from quant import rtn
 from quant.blocks import BLOCK, INT4, INT4_ASYM, BlockFormat, dequantize
 from quant.calibrate import Calibration
@@ -93,18 +93,38 @@ def test_the_model_is_nearer_than_with_rounding(tiny: Tiny, tmp_path: Path) -> N
         assert error_after(checkpoint, decoder, through(decoder, tmp_path)) < 0.8 * before
 
 
-def test_the_target_is_the_least_squares_answer() -> None:
-    """W + (W (C - H) + B) H^-1 is the regression of W x + r on z, here done by numpy."""
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_target_is_the_least_squares_answer(weighted: bool) -> None:
+    """W + (W (C - H) + B) H^-1 is the regression of W x + r on z, here done by numpy, tokens by their shares."""
     rng = np.random.default_rng(0)
     x, noise = rng.standard_normal((400, BLOCK)), rng.standard_normal((400, BLOCK))
     z = x + 0.3 * noise @ rng.standard_normal((BLOCK, BLOCK))
     weight, residual = rng.standard_normal((8, BLOCK)), rng.standard_normal((400, 8))
-    pair = Pair(*(a.astype(np.float32) for a in (x, z, residual)))
+    shares = rng.uniform(0.01, 4, 400) if weighted else np.ones(400)
+    pair = Pair(*(a.astype(np.float32) for a in (x, z, residual, shares)))
     moments = moments_of([pair])
-    found = target(weight.astype(np.float32), moments, upstream=1.0, residual=1.0, damping=0.0)
-    expected = np.linalg.lstsq(z, x @ weight.T + residual)[0].T
+    found = target(weight.astype(np.float32), moments, upstream=1.0, residual=1.0, damping=0.0, shrinkage=0.0)
+    root = np.sqrt(shares)[:, None]
+    expected = np.linalg.lstsq(z * root, (x @ weight.T + residual) * root)[0].T
     # float32 sums of 400 products, conditioned by about 30.
     np.testing.assert_allclose(found, expected, atol=2e-4)
+
+
+def test_a_token_of_huge_size_does_not_decide(tiny: Tiny, tmp_path: Path) -> None:
+    """The first token's stream is a thousand times the others' in many models: it counts as one token among many."""
+    with Checkpoint.open(tiny("phi4")) as checkpoint:
+        decoder = describe(checkpoint)
+        walk = Calibration(checkpoint, decoder, tokens(), int4, CodeStore(tmp_path))
+        stream = walk.exact.get(0).copy()
+        stream[0] *= 1000
+        walk.exact.put(0, stream)
+        layer = decoder.layers[0]
+        inputs = np.ones((stream.shape[0], layer.down.shape[1]), np.float32)
+        pair = walk._added(0, Resident(Streamed(checkpoint), layer), layer.down, inputs, inputs, stream * 0)
+        assert pair.shares is not None
+        weighed = np.square(walk.exact.get(0)).mean(-1) * pair.shares
+        # An error that is the same share of the stream costs the same at each token; epsilon takes a little off.
+        np.testing.assert_allclose(weighed, 1, atol=1e-2)
 
 
 def test_stopped_and_resumed_gives_the_same_codes(tiny: Tiny, tmp_path: Path) -> None:

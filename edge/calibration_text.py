@@ -1,0 +1,152 @@
+"""What a model is calibrated on: windows of tokens, of a file or of the text and the chats that ship.
+
+The chats are rendered with the model's own template, so that they hold the tokens that it will meet in use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.decoder import Decoder
+from converters.errors import CheckpointError, UnsupportedError
+from edge.chat.templates import ChatTemplate
+from edge.evaluation.tokens import folder_first_token
+from edge.runtimes.tokenizer import FolderTokenizer
+
+_SHIPPED = Path(__file__).parent.parent / "quant"
+DEFAULT_TEXT, DEFAULT_CHATS = _SHIPPED / "calibration.txt", _SHIPPED / "calibration_chats.jsonl"
+LENGTH = 512
+WINDOWS = 64
+"""Time and the residual streams' memory grow with them, and quality (quant/README.md)."""
+CHATS = 4
+"""Every so manieth window is one of chats, where they are those that ship."""
+FEWEST = 4
+"""Fewer windows leave the Hessian of a layer with more columns than tokens."""
+
+Windows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CalibrationText:
+    """What is calibrated on. windows: token ids int64 [n, length]."""
+
+    name: str
+    sha256: str
+    windows: Windows
+
+    def to_data(self) -> dict[str, Any]:
+        return {
+            "text": self.name,
+            "sha256": self.sha256,
+            "windows": int(self.windows.shape[0]),
+            "length": int(self.windows.shape[1]),
+        }
+
+
+def read_text(
+    file: Path | None, checkpoint: Path, decoder: Decoder, *, count: int = WINDOWS
+) -> CalibrationText:
+    """Cut `file` (None: what ships) under the checkpoint's own tokenizer; at most `count` windows, evenly spread.
+
+    Raises UnsupportedError when the text cannot be read or is too short.
+    """
+    path = file or DEFAULT_TEXT
+    raw, text = _read(path)
+    tokenizer = FolderTokenizer(checkpoint)
+    length = min(LENGTH, decoder.context_length)
+    ids = tokenizer.encode(text, special=True)
+    if len(ids) < FEWEST * length:
+        raise UnsupportedError(
+            f"calibration text {path} has {len(ids)} tokens, it takes {FEWEST * length} at least",
+            hint="give a longer text, or --calibrate without a file for the one that ships",
+        )
+    chats = _chats(tokenizer)
+    windows = np.array(ids[: len(ids) // length * length], np.int64).reshape(-1, length)
+    packed = _spread(_pack(chats, length), count // CHATS if file is None else 0)
+    windows = _spread(windows, count - len(packed))
+    _begin(windows, folder_first_token(checkpoint), chats[0][0])
+    if file is None:
+        windows = np.concatenate([windows, packed])
+        raw += DEFAULT_CHATS.read_bytes()
+    if windows.max() >= decoder.vocab_size:
+        raise CheckpointError(
+            f"{checkpoint / 'tokenizer.json'} gives the id {windows.max()}, the embedding has "
+            f"{decoder.vocab_size} rows",
+            hint="fetch the checkpoint again: the tokenizer belongs to another model",
+        )
+    return CalibrationText(path.name, hashlib.sha256(raw).hexdigest(), windows)
+
+
+def _read(path: Path) -> tuple[bytes, str]:
+    try:
+        raw = path.read_bytes()
+        return raw, raw.decode("utf-8")
+    except OSError as error:
+        raise UnsupportedError(
+            f"calibration text {path} cannot be read: {error.strerror}", hint=f"try: ls -l {path}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UnsupportedError(
+            f"calibration text {path} is not UTF-8: byte {error.start}",
+            hint=f"convert it: iconv -f LATIN1 -t UTF-8 {path}",
+        ) from None
+
+
+def _chats(tokenizer: FolderTokenizer) -> list[list[int]]:
+    """The ids of each chat that ships, in the model's own template; in words where it has none that can be used."""
+    dialect = tokenizer.dialect(frozenset())
+    chats = [json.loads(line) for line in DEFAULT_CHATS.read_text(encoding="utf-8").splitlines()]
+    texts = [f"Question: {chat['user']}\nAnswer: {chat['assistant']}\n\n" for chat in chats]
+    if dialect.template is not None:
+        try:
+            template = ChatTemplate(
+                dialect.template, bos_token=dialect.bos_token, eos_token=dialect.eos_token
+            )
+            texts = [
+                template.render(
+                    [{"role": role, "content": chat[role]} for role in ("user", "assistant")],
+                    add_generation_prompt=False,
+                )
+                for chat in chats
+            ]
+        except UnsupportedError:
+            pass  # `edge chat` says what is wrong with it; calibrating does not depend on it
+    return [tokenizer.encode(text, special=True) for text in texts]
+
+
+def _pack(chats: Sequence[Sequence[int]], length: int) -> Windows:
+    """Windows that begin as a chat begins, [n, length]; what does not fit into the last one's rest is dropped."""
+    windows: list[list[int]] = []
+    ids: list[int] = []
+    for chat in chats:
+        ids += chat
+        if len(ids) >= length:
+            windows.append(ids[:length])
+            ids = []
+    return np.array(windows, np.int64).reshape(-1, length)
+
+
+def _spread(windows: Windows, count: int) -> Windows:
+    """At most `count` of them, evenly spaced."""
+    if len(windows) <= count:
+        return windows
+    return windows[np.linspace(0, len(windows) - 1, count).astype(np.intp)]
+
+
+def _begin(windows: Windows, first: int | None, chat: int) -> None:
+    """Put the token that a text begins with at the front of every window, or of every other one the chats' own.
+
+    The first token of a sequence takes a part of its own in attention: it should be the one that is met in use.
+    """
+    if first is not None:
+        windows[:, 0] = first
+    else:
+        windows[::2, 0] = chat
