@@ -196,6 +196,9 @@ CONTENDERS = [
     Contender("edge int4 rtn", "linear", _edge("--precision", "int4", scope="linear")),
     Contender("edge int4 calibrated", "linear", _edge("--precision", "int4", "--calibrate", scope="linear")),
     Contender("edge 5 bits", "linear", _edge("--bits-per-weight", "5", scope="linear")),
+    Contender(
+        "edge 5 bits calibrated", "linear", _edge("--bits-per-weight", "5", "--calibrate", scope="linear")
+    ),
     Contender("Q4_0 +imatrix", "linear", _mix("Q4_0", imatrix=True)),
     Contender("Q4_K", "linear", _pure(_Q.Q4_K)),
     Contender("IQ4_XS", "linear", _mix("IQ4_XS")),
@@ -218,4 +221,7 @@ CONTENDERS = [
     Contender("edge int4 rtn", "file", _edge("--precision", "int4", scope="file")),
     Contender("edge int4 calibrated", "file", _edge("--precision", "int4", "--calibrate", scope="file")),
     Contender("edge 5 bits", "file", _edge("--bits-per-weight", "5", scope="file")),
+    Contender(
+        "edge 5 bits calibrated", "file", _edge("--bits-per-weight", "5", "--calibrate", scope="file")
+    ),
 ]
