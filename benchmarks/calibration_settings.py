@@ -93,12 +93,15 @@ def main() -> None:
     parser.add_argument("--shrinkage", type=float, default=GptqSettings.shrinkage)
     parser.add_argument("--upstream", type=float, default=Settings.upstream)
     parser.add_argument("--residual", type=float, default=Settings.residual)
+    parser.add_argument("--passes", type=int, default=GptqSettings.passes)
+    parser.add_argument("--static", action="store_true", help="scales chosen once, before any code")
     args = parser.parse_args()
     texts = {name: path.read_text() for name, path in write_texts(args.work / "texts").items()}
     directory = args.work / args.model
     if not (directory / "config.json").exists():
         write_twin(resolve(DEFAULT).directory, directory, args.model)
-    settings = Settings(GptqSettings(args.damping, args.shrinkage), args.upstream, args.residual)
+    coding = GptqSettings(args.damping, args.shrinkage, passes=args.passes, dynamic=not args.static)
+    settings = Settings(coding, args.upstream, args.residual)
     fmt = FORMATS[args.format]
     with Checkpoint.open(directory) as checkpoint, tempfile.TemporaryDirectory() as kept:
         decoder, codes = describe(checkpoint), CodeStore(Path(kept))

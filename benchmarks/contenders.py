@@ -221,7 +221,5 @@ CONTENDERS = [
     Contender("edge int4 rtn", "file", _edge("--precision", "int4", scope="file")),
     Contender("edge int4 calibrated", "file", _edge("--precision", "int4", "--calibrate", scope="file")),
     Contender("edge 5 bits", "file", _edge("--bits-per-weight", "5", scope="file")),
-    Contender(
-        "edge 5 bits calibrated", "file", _edge("--bits-per-weight", "5", "--calibrate", scope="file")
-    ),
+    Contender("edge 5 bits calibrated", "file", _edge("--bits-per-weight", "5", "--calibrate", scope="file")),
 ]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from quant.blocks import BLOCK, BlockFormat, Blocks
 from quant.plane import better, nearest_plane
-from quant.scales import candidates, refit
+from quant.scales import Candidates, candidates, fixed, refit
 
 Floats = NDArray[np.float32]
 
@@ -38,13 +38,16 @@ class Settings:
 
     A text says less about a model's inputs than its moments claim, and least about how columns go together: that is
     why a share of the diagonal is added to it. passes: of coordinate descent, 0 for plain GPTQ. act_order: take
-    the blocks in descending order of their inputs' energy, and so the columns in a block.
+    the blocks in descending order of their inputs' energy, and so the columns in a block. dynamic: choose a block's
+    scale when its turn comes, for what it then has to make up for; otherwise once and for the weights as they were, by
+    the Hessian's diagonal ("static groups").
     """
 
     damping: float = 0.1
     shrinkage: float = 0.3
     passes: int = 2
     act_order: bool = True
+    dynamic: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def quantize(weight: Floats, factors: Factors, fmt: BlockFormat, settings: Setti
 
     def code(start: int) -> None:
         part = slice(start, min(start + ROWS, rows))
-        work = _Rows(weight[part], factors, fmt)
+        work = _Rows(weight[part], factors, fmt, dynamic=settings.dynamic)
         work.forward()
         for _ in range(settings.passes):
             work.descend()
@@ -136,7 +139,7 @@ def quantize(weight: Floats, factors: Factors, fmt: BlockFormat, settings: Setti
 class _Rows:
     """Some rows of a weight while they are coded, columns in coding order and transposed."""
 
-    def __init__(self, weight: Floats, factors: Factors, fmt: BlockFormat) -> None:
+    def __init__(self, weight: Floats, factors: Factors, fmt: BlockFormat, *, dynamic: bool) -> None:
         self.factors, self.format = factors, fmt
         self.weight_t = np.ascontiguousarray(weight.T[factors.order])
         columns, rows = self.weight_t.shape
@@ -144,6 +147,14 @@ class _Rows:
         self.codes_t = np.zeros_like(self.weight_t)
         self.scales = np.zeros((columns // BLOCK, rows), np.float32)
         self.zeros = np.zeros((columns // BLOCK, rows), np.float32)
+        self._static = None if dynamic else [self._alone(part) for part in self._parts()]
+
+    def _alone(self, part: slice) -> Candidates:
+        """The scales that are best for a block's weights as they are, by the diagonal of the Hessian."""
+        target = self.weight_t[part]
+        factor = np.diag(np.sqrt(np.diagonal(self.factors.hessian)[part]))
+        best = nearest_plane(target, np.zeros_like(target), factor, candidates(target, self.format))
+        return fixed(best.scale, best.zero, self.format)
 
     def forward(self) -> None:
         """One pass of nearest plane, block after block."""
@@ -181,11 +192,14 @@ class _Rows:
         held: Floats | None,
     ) -> None:
         """Code one block [32, rows] for `target`; with `held`, only the rows whose cost gets below it."""
-        coded = nearest_plane(target, carried, factor, candidates(target + carried, self.format))
-        aim = factor.T @ target + carried * np.diagonal(factor)[:, None]
-        for _ in range(2):
-            again = refit(aim, factor.T @ coded.codes, coded.zero, self.format)
-            coded = better(coded, nearest_plane(target, carried, factor, again))
+        if self._static is not None:
+            coded = nearest_plane(target, carried, factor, self._static[block])
+        else:
+            coded = nearest_plane(target, carried, factor, candidates(target + carried, self.format))
+            aim = factor.T @ target + carried * np.diagonal(factor)[:, None]
+            for _ in range(2):
+                again = refit(aim, factor.T @ coded.codes, coded.zero, self.format)
+                coded = better(coded, nearest_plane(target, carried, factor, again))
         codes, scale, zero = coded.codes, coded.scale, coded.zero
         if held is not None:
             keep = coded.cost >= held

@@ -56,10 +56,15 @@ def refit(aim: Floats, seen: Floats, zero: Floats, fmt: BlockFormat) -> Candidat
     """The least-squares scale for codes as they are: aim, seen [32, rows] are target and codes in the cost's metric."""
     energy = np.square(seen).sum(axis=0)
     fit = (seen * aim).sum(axis=0) / np.where(energy > 0, energy, 1)
-    fit = np.where(np.abs(fit) < TINY, TINY, fit)
+    if fmt.symmetric:
+        return fixed(round_scale(np.where(np.abs(fit) < TINY, TINY, fit), 11), zero, fmt)
+    return fixed(round_scale(np.maximum(fit, TINY), ASYM_BITS), zero, fmt)
+
+
+def fixed(scale: Floats, zero: Floats, fmt: BlockFormat) -> Candidates:
+    """One scale and zero point for each row [rows], already such as can be stored."""
     if fmt.symmetric:
         half = np.float32(1 << (fmt.bits - 1))
-        return Candidates(round_scale(fit, 11)[None], -half, half - 1)
+        return Candidates(scale[None], -half, half - 1)
     last = np.float32((1 << fmt.bits) - 1)
-    scales = round_scale(np.maximum(fit, TINY), ASYM_BITS)[None]
-    return Candidates(scales, -zero[None], last - zero[None])
+    return Candidates(scale[None], -zero[None], last - zero[None])

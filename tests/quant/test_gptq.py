@@ -46,6 +46,17 @@ def test_outputs_are_nearer_than_with_rounding(fmt: BlockFormat, act_order: bool
 
 
 @EVERY
+def test_static_scales_stay_and_dynamic_ones_do_better(fmt: BlockFormat) -> None:
+    weight, hessian = layer()
+    static = coded(weight, hessian, fmt, dynamic=False)
+    # The scales are a matter of the weights and of the Hessian's diagonal: correlations do not move them.
+    alone = coded(weight, np.diag(np.diagonal(hessian)), fmt, dynamic=False)
+    assert np.array_equal(static.scales, alone.scales)
+    assert loss(weight, hessian, coded(weight, hessian, fmt)) < loss(weight, hessian, static)
+    assert loss(weight, hessian, static) < loss(weight, hessian, rtn.quantize(weight, fmt))
+
+
+@EVERY
 def test_every_pass_lowers_the_loss(fmt: BlockFormat) -> None:
     weight, hessian = layer()
     losses = [loss(weight, hessian, coded(weight, hessian, fmt, passes=n, damping=0.0)) for n in range(4)]
