@@ -22,7 +22,8 @@ from benchmarks.random_checkpoint import write_checkpoint
 from benchmarks.shapes import SHAPES
 from edge.convert import convert
 from edge.fit import device_memory
-from edge.plan import ConvertRequest, plan
+from edge.plan import plan
+from edge.planned import ConvertRequest
 from edge.progress import Silent
 from edge.sources import resolve
 

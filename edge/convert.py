@@ -22,7 +22,8 @@ from edge.calibration import calibrate
 from edge.engines import ENGINES
 from edge.machine import peak_memory
 from edge.manifest import build_manifest, copy_shared_files
-from edge.plan import ConvertRequest, Plan, PlannedVariant, plan
+from edge.plan import plan
+from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress
 from edge.proof import Subject, prove
 from edge.staging import staging, sync_tree

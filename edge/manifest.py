@@ -13,7 +13,7 @@ from converters.decoder import Decoder
 from edge.bundle import FORMAT
 
 if TYPE_CHECKING:
-    from edge.plan import Plan
+    from edge.planned import Plan
 
 SHARED_FILES = (
     "tokenizer.json",

@@ -3,155 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from converters import gguf, onnx
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe
-from edge import streaming
 from edge.bundle import is_bundle
 from edge.calibration_cost import CalibrationPlan, plan_calibration
 from edge.calibration_text import read_text
-from edge.fit import Memory, device_memory
+from edge.fit import device_memory
 from edge.machine import cores
 from edge.manifest import check_side_files
-from edge.mixed import Budget, Mixed, choose_recipe
+from edge.mixed import Mixed, choose_recipe
+from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress, Silent
-from edge.proof import MAX_LOGIT_BYTES
 from edge.sources import Resolved, resolve
 from edge.sources.preview import preview
 from edge.targets import Target, get_target
 from quant.recipe import Precision, Recipe
 
 ROOMS = {"onnx": onnx, "gguf": gguf}
-# Interpreter, numpy, onnx and gguf; each thread holds a chunk's raw rows, scratch, codes and packed bytes. Rounded up
-# from what `make test-slow` prints (115 MiB with two threads).
-BASE_MEMORY = 90 << 20
-CHUNK_FACTOR = 6
 MOST_THREADS = 8  # each takes memory, and the disk is the limit long before
-PROOF_LOGITS = 4  # the reference's, with and without the codec, the engine's, and scratch
-
-
-@dataclass(frozen=True)
-class ConvertRequest:
-    """What the person asked for; None means the target's (or the machine's) default."""
-
-    checkpoint: str
-    targets: tuple[str, ...]
-    precision: str | None = None
-    context: int | None = None
-    output: Path | None = None
-    proof: bool = True
-    allow_unproven: bool = False
-    threads: int | None = None
-    recipe: Path | None = None
-    calibrate: Path | bool = False
-    """A text, or True for the one that ships."""
-    spill: bool = False
-    bits_per_weight: float | None = None
-    size_mb: float | None = None
-    """Instead of a precision or recipe: a budget (see edge.mixed)."""
-    locked: bool = False
-    frozen: bool = False
-
-    @property
-    def budget(self) -> Budget | None:
-        """UnsupportedError when it is not the only word on how weights are stored."""
-        given = {
-            "--bits-per-weight": self.bits_per_weight,
-            "--size-mb": self.size_mb,
-            "--precision": self.precision,
-            "--recipe": self.recipe,
-        }
-        named = [option for option, value in given.items() if value is not None]
-        if self.bits_per_weight is None and self.size_mb is None:
-            return None
-        if len(named) > 1:
-            raise UnsupportedError(
-                f"{' and '.join(named)} each say how weights are stored", hint="leave one of them"
-            )
-        return Budget(self.bits_per_weight, self.size_mb)
-
-
-@dataclass(frozen=True)
-class PlannedVariant:
-    """One artifact to be: every target in `targets` takes this same file or folder."""
-
-    name: str
-    format: str
-    relative_path: str
-    targets: tuple[Target, ...]
-    precision: str
-    recipe: Recipe
-    context_length: int
-    context_reason: str | None
-    disk_bytes: int
-    memory: Memory
-
-    @property
-    def device_bytes(self) -> int:
-        return self.memory.total
-
-    def to_data(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "format": self.format,
-            "path": self.relative_path,
-            "targets": [t.name for t in self.targets],
-            "precision": self.precision,
-            "context_length": self.context_length,
-            "context_reason": self.context_reason,
-            "disk_bytes": self.disk_bytes,
-            "device_memory_bytes": self.device_bytes,
-            "device_memory": self.memory.to_data(),
-        }
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that is known before a byte is written."""
-
-    request: ConvertRequest
-    source: Resolved
-    decoder: Decoder
-    variants: tuple[PlannedVariant, ...]
-    output: Path
-    threads: int
-    notes: tuple[str, ...]
-    read_bytes: int
-    calibration: CalibrationPlan | None = None
-    mixed: Mixed | None = None
-
-    @property
-    def memory_bytes(self) -> int:
-        """Expected peak of this process; without calibration it does not depend on the model's size. A proof's
-        engine is apart."""
-        proof = PROOF_LOGITS * MAX_LOGIT_BYTES if self.request.proof else 0
-        convert = self.threads * CHUNK_FACTOR * streaming.CHUNK_BYTES + proof
-        calibration = self.calibration.memory_bytes if self.calibration else 0
-        mixed = self.mixed.memory_bytes if self.mixed else 0
-        # Added up: what a calibration frees is not all given back before the pass begins.
-        return BASE_MEMORY + convert + max(calibration, mixed)
-
-    def to_data(self) -> dict[str, Any]:
-        return {
-            "source": self.source.source,
-            "architecture": self.decoder.architecture,
-            "parameters": self.decoder.parameters,
-            "output": str(self.output),
-            "variants": [v.to_data() for v in self.variants],
-            "read_bytes": self.read_bytes,
-            "write_bytes": sum(v.disk_bytes for v in self.variants),
-            "memory_bytes": self.memory_bytes,
-            "threads": self.threads,
-            "calibration": self.calibration.to_data() if self.calibration else None,
-            "notes": list(self.notes),
-        }
 
 
 def preview_plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:

@@ -48,7 +48,7 @@ def targets(
     known = load_targets()
     if fit is not None:
         from edge.fitting.check import fit as run
-        from edge.plan import ConvertRequest
+        from edge.planned import ConvertRequest
 
         progress = console.open_progress(quiet=as_json)
         request = ConvertRequest(fit, tuple(target or sorted(known)), precision=precision, context=context)

@@ -10,7 +10,7 @@ from converters.onnx.decoder_graph import build
 from converters.onnx.genai_config import CONFIG_FILE, GRAPH_FILE, genai_config
 from converters.onnx.layout import DATA_FILE, plan
 from converters.onnx.tokenizer_files import OPTIONAL, REQUIRED
-from edge.plan import PlannedVariant
+from edge.planned import PlannedVariant
 
 
 def artifact_files(variant: PlannedVariant, decoder: Decoder, checkpoint: Path) -> dict[str, int]:

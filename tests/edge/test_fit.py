@@ -20,7 +20,8 @@ from edge.engine_settings import EngineSettings
 from edge.fit import Memory, device_memory, largest_context
 from edge.fitting.files import artifact_files
 from edge.fitting.phones import load_phones, verdict
-from edge.plan import ConvertRequest, plan
+from edge.plan import plan
+from edge.planned import ConvertRequest
 from edge.progress import Silent
 from quant.recipe import Precision, Recipe
 

@@ -9,7 +9,8 @@ import pytest
 
 from converters.checkpoint import Checkpoint
 from converters.errors import AccessError, CheckpointError, SourceError
-from edge.plan import ConvertRequest, plan, preview_plan
+from edge.plan import plan, preview_plan
+from edge.planned import ConvertRequest
 from edge.sources import resolve
 from edge.sources.preview import preview
 from tests.edge.hub_models import REPO, add_model, add_weights, path_of, point_at
