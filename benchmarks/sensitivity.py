@@ -28,7 +28,9 @@ from converters.forward import Floats, rms_norm, rope_table, run_layer
 from converters.models import describe
 from converters.reference import Resident, Streamed, head_logits, hidden_states
 from edge.calibration_text import read_text
-from edge.mixed import Budget, bits_per_weight, choose_recipe, measured_costs
+from edge.mixed import Budget, choose_recipe
+from edge.mixed_costs import measured_costs
+from edge.mixed_sizes import bits_per_weight
 from edge.progress import Silent
 from edge.sources import resolve
 from quant import rtn

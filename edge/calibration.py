@@ -18,7 +18,7 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from edge.calibration_text import CalibrationText
 from edge.progress import Progress
-from edge.sources.cache import exclusive, place
+from edge.sources.cache import checkpoint_key, exclusive, place
 from quant.blocks import FORMATS
 from quant.calibrate import Calibration, Settings
 from quant.codes import CodeStore
@@ -44,7 +44,14 @@ def calibrate(
     """The codes that `recipe` asks for, and the record of how they were chosen, for the manifest."""
     settings = Settings()
     asked = {weight.name for weight in recipe.to_calibrate(decoder)}
-    key = _key(checkpoint, recipe, text, settings)
+    key = checkpoint_key(
+        checkpoint,
+        version=VERSION,
+        recipe=recipe.to_data(),
+        text=text.to_data(),
+        ids=hashlib.sha256(text.windows.tobytes()).hexdigest(),
+        settings=asdict(settings),
+    )
     directory = place("calibrations", key, "state.json").parent
     with exclusive(directory):
         codes = CodeStore(directory / "codes")
@@ -89,21 +96,6 @@ def _walk(walk: Calibration, directory: Path, layers: int, progress: Progress) -
             walk.save(directory / "streams.bin")
             _write(state, {"layer": walk.layer})
             saved = time.monotonic()
-
-
-def _key(checkpoint: Checkpoint, recipe: Recipe, text: CalibrationText, settings: Settings) -> str:
-    """Of everything that decides the codes. Weights stand in by their files' sizes and times."""
-    files = sorted({info.file for info in checkpoint.tensors.values()})
-    identity = {
-        "version": VERSION,
-        "config": checkpoint.config,
-        "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files],
-        "recipe": recipe.to_data(),
-        "text": text.to_data(),
-        "ids": hashlib.sha256(text.windows.tobytes()).hexdigest(),
-        "settings": asdict(settings),
-    }
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _finished(directory: Path) -> dict[str, Any] | None:

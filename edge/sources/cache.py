@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 from filelock import FileLock
 
+from converters.checkpoint import Checkpoint
 from converters.errors import MachineError, SourceError
 from edge.lock import LockedFile
 from edge.progress import Progress
@@ -107,3 +109,17 @@ def write_whole(path: Path, data: bytes) -> None:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     part.write_bytes(data)
     part.replace(path)
+
+
+def checkpoint_key(checkpoint: Checkpoint, **more: Any) -> str:
+    """A name in the cache for what is made of a checkpoint and of `more`, which JSON must hold.
+
+    Weights stand in by their files' sizes and times.
+    """
+    files = sorted({info.file for info in checkpoint.tensors.values()})
+    identity = {
+        "config": checkpoint.config,
+        "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files],
+        **more,
+    }
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]

@@ -16,7 +16,7 @@ from converters import gguf, onnx
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.models import describe
-from edge import cli, mixed
+from edge import cli, mixed, mixed_costs, mixed_sizes
 from edge.progress import Silent
 from quant.recipe import Recipe, Rule
 
@@ -51,7 +51,7 @@ def test_a_recipe_keeps_to_its_bits_and_to_what_the_formats_hold(
 ) -> None:
     decoder = opened[1]
     found = choose(opened, bits, formats)
-    assert found.bits_per_weight == mixed.bits_per_weight(decoder, found.recipe) <= bits + 1e-9
+    assert found.bits_per_weight == mixed_sizes.bits_per_weight(decoder, found.recipe) <= bits + 1e-9
     assert found.best <= found.kl
     gguf.check(decoder, found.recipe)
     if "onnx" in formats:
@@ -68,7 +68,7 @@ def test_more_bits_cost_less_and_uniform_recipes_of_the_size_cost_more(
     opened: tuple[Checkpoint, Decoder],
 ) -> None:
     checkpoint, decoder = opened
-    costs = mixed.measured_costs(checkpoint, decoder, windows(), Silent())
+    costs = mixed_costs.measured_costs(checkpoint, decoder, windows(), Silent())
     spent = [choose(opened, bits).kl for bits in (4.5, 4.8, 5.2, 6.0, 8.0)]
     assert spent == sorted(spent, reverse=True)
     for recipe in (
@@ -76,13 +76,13 @@ def test_more_bits_cost_less_and_uniform_recipes_of_the_size_cost_more(
         *(Recipe(s, (Rule("*", s, "rtn"),)) for s in ("int4_asym", "int5")),
     ):
         plain = sum(costs[w.name][recipe.storage(w)] for w in decoder.weights() if w.name in costs)
-        assert choose(opened, mixed.bits_per_weight(decoder, recipe)).kl <= plain
+        assert choose(opened, mixed_sizes.bits_per_weight(decoder, recipe)).kl <= plain
 
 
 def test_each_pattern_matches_its_own_weights_alone(opened: tuple[Checkpoint, Decoder]) -> None:
     decoder = opened[1]
     names = [w.name for w in decoder.weights()]
-    groups = mixed.fused(decoder)
+    groups = mixed_sizes.fused(decoder)
     for group in groups:
         matched = [n for n in names if fnmatchcase(n, group.pattern)]
         assert matched == [w.name for w in group.weights]
@@ -91,7 +91,7 @@ def test_each_pattern_matches_its_own_weights_alone(opened: tuple[Checkpoint, De
 
 def test_costs_are_measured_once(opened: tuple[Checkpoint, Decoder], monkeypatch: pytest.MonkeyPatch) -> None:
     before = choose(opened, 5.0)
-    monkeypatch.setattr(mixed, "measure", None)
+    monkeypatch.setattr(mixed_costs, "measure", None)
     assert choose(opened, 5.0) == before
 
 
@@ -119,12 +119,12 @@ def test_a_size_is_met_by_every_file_and_the_manifests_recipe_makes_the_same_one
 
 def test_memory_is_what_was_said(opened: tuple[Checkpoint, Decoder]) -> None:
     checkpoint, decoder = opened
-    ids = np.random.default_rng(2).integers(0, 640, (mixed.WINDOWS, 256))
+    ids = np.random.default_rng(2).integers(0, 640, (mixed_costs.WINDOWS, 256))
     tracemalloc.start()
-    mixed.measured_costs(checkpoint, decoder, ids, Silent())
+    mixed_costs.measured_costs(checkpoint, decoder, ids, Silent())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < mixed.memory_bytes(decoder, 256)
+    assert peak < mixed_costs.measuring_memory(decoder, 256)
 
 
 def test_a_width_that_no_block_fits_stays_float_and_counts(tiny: Tiny) -> None:
