@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--evaluate", type=int, default=8, help="windows of each text to evaluate on")
     parser.add_argument("--format", default="int4", choices=sorted(FORMATS))
     parser.add_argument("--damping", type=float, default=GptqSettings.damping)
-    parser.add_argument("--shrinkage", type=float, help="instead of what the windows' differences ask for")
+    parser.add_argument("--shrinkage", type=float, default=GptqSettings.shrinkage)
     parser.add_argument("--upstream", type=float, default=Settings.upstream)
     parser.add_argument("--residual", type=float, default=Settings.residual)
     parser.add_argument("--passes", type=int, default=GptqSettings.passes)
@@ -100,8 +100,8 @@ def main() -> None:
     directory = args.work / args.model
     if not (directory / "config.json").exists():
         write_twin(resolve(DEFAULT).directory, directory, args.model)
-    coding = GptqSettings(args.damping, passes=args.passes, dynamic=not args.static)
-    settings = Settings(coding, args.upstream, args.residual, args.shrinkage)
+    coding = GptqSettings(args.damping, args.shrinkage, passes=args.passes, dynamic=not args.static)
+    settings = Settings(coding, args.upstream, args.residual)
     fmt = FORMATS[args.format]
     with Checkpoint.open(directory) as checkpoint, tempfile.TemporaryDirectory() as kept:
         decoder, codes = describe(checkpoint), CodeStore(Path(kept))

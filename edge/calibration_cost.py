@@ -77,7 +77,7 @@ def _working_memory(decoder: Decoder, length: int) -> int:
     """One layer's weights twice, its widest activations and the largest Hessian with its factors."""
     layer = max(sum(_size(w) for w in layer.weights() if w.is_matrix) for layer in decoder.layers)
     widest = max(decoder.intermediate_size, _mixed(decoder), decoder.hidden_size)
-    return 4 * 2 * layer + 4 * length * 6 * widest + 48 * widest * widest
+    return 4 * 2 * layer + 4 * length * 6 * widest + 40 * widest * widest
 
 
 def _mixed(decoder: Decoder) -> int:

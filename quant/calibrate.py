@@ -16,7 +16,7 @@ In memory: the weights of one layer (float32, twice), the residual streams (or a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,14 +40,12 @@ class Settings:
     """How codes are chosen; part of a calibrated recipe's record.
 
     upstream: share of the earlier layers' error in the inputs that is made up for; residual: the same of the
-    residual stream's own error. shrinkage: instead of that in `gptq`; None takes as much as the windows of the text
-    differ from each other (quant.moments).
+    residual stream's own error.
     """
 
     gptq: gptq.Settings = field(default_factory=gptq.Settings)
     upstream: float = 1.0
     residual: float = 1.0
-    shrinkage: float | None = None
 
 
 Formats = Callable[[Weight], BlockFormat | None]
@@ -200,35 +198,29 @@ class Calibration:
         asked = [(weight, fmt) for weight in weights if (fmt := self._formats(weight)) is not None]
         if not asked:
             return
-        coding = self._coding(moments)
-        factors = _factors(moments, asked[0][0], coding)
+        factors = self._factors(moments, asked[0][0])
         for weight, fmt in asked:
-            wanted = self._target(exact.matrix(weight), moments, coding)
-            blocks = gptq.quantize(wanted, factors, fmt, coding)
+            wanted = self._target(exact.matrix(weight), moments)
+            blocks = gptq.quantize(wanted, factors, fmt, self._settings.gptq)
             self.codes.put(weight, blocks)
             coded.replace(weight, dequantize(blocks))
 
-    def _coding(self, moments: Moments) -> gptq.Settings:
-        """Settings of a layer, with the shrinkage that its inputs ask for."""
-        asked = self._settings.shrinkage
-        return replace(self._settings.gptq, shrinkage=moments.shrinkage if asked is None else asked)
+    def _factors(self, moments: Moments, weight: Weight) -> gptq.Factors:
+        try:
+            return gptq.factorize(moments.hessian, self._settings.gptq)
+        except gptq.SingularError as error:
+            raise CheckpointError(
+                f"the calibration inputs of {weight.name} cannot be used: {error}",
+                hint="the weights before it make no sense of a text: fetch or export the checkpoint again",
+            ) from None
 
-    def _target(self, matrix: Floats, moments: Moments, coding: gptq.Settings) -> Floats:
+    def _target(self, matrix: Floats, moments: Moments) -> Floats:
+        settings = self._settings
         return target(
             matrix,
             moments,
-            upstream=self._settings.upstream,
-            residual=self._settings.residual,
-            damping=coding.damping,
-            shrinkage=coding.shrinkage,
+            upstream=settings.upstream,
+            residual=settings.residual,
+            damping=settings.gptq.damping,
+            shrinkage=settings.gptq.shrinkage,
         )
-
-
-def _factors(moments: Moments, weight: Weight, coding: gptq.Settings) -> gptq.Factors:
-    try:
-        return gptq.factorize(moments.hessian, coding)
-    except gptq.SingularError as error:
-        raise CheckpointError(
-            f"the calibration inputs of {weight.name} cannot be used: {error}",
-            hint="the weights before it make no sense of a text: fetch or export the checkpoint again",
-        ) from None

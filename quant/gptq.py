@@ -44,7 +44,7 @@ class Settings:
     """
 
     damping: float = 0.1
-    shrinkage: float = 0.0
+    shrinkage: float = 0.3
     passes: int = 2
     act_order: bool = True
     dynamic: bool = True

@@ -23,7 +23,7 @@ from quant import rtn
 from quant.blocks import BLOCK, INT4, INT4_ASYM, BlockFormat, dequantize
 from quant.calibrate import Calibration
 from quant.codes import CodeStore
-from quant.moments import MOST_SHRINKAGE, Pair, moments_of, target
+from quant.moments import Pair, moments_of, target
 
 Tiny = Callable[..., Path]
 Floats = NDArray[np.float32]
@@ -108,34 +108,6 @@ def test_the_target_is_the_least_squares_answer(weighted: bool) -> None:
     expected = np.linalg.lstsq(z * root, (x @ weight.T + residual) * root)[0].T
     # float32 sums of 400 products, conditioned by about 30.
     np.testing.assert_allclose(found, expected, atol=2e-4)
-
-
-def test_shrinkage_is_schaefers_and_strimmers() -> None:
-    """Their estimate, written out over windows; independent columns get far more of it than ones that go together."""
-    rng = np.random.default_rng(0)
-    columns, count = 12, 8
-    mixing = rng.standard_normal((columns, columns))
-    for inputs in (
-        rng.standard_normal((count, 64, columns)),
-        rng.standard_normal((count, 64, columns)) @ mixing,
-    ):
-        found = moments_of(Pair(w, w) for w in inputs.astype(np.float32)).shrinkage
-        products = np.stack([w.T @ w / len(w) for w in inputs])
-        size = np.sqrt(np.diagonal(products.mean(0)))
-        correlations = products / np.outer(size, size)
-        off = ~np.eye(columns, dtype=bool)
-        variance = correlations.var(axis=0, ddof=1)[off].sum() / count
-        share = variance / np.square(correlations.mean(0))[off].sum()
-        # float32 sums.
-        assert found == pytest.approx(
-            min(MOST_SHRINKAGE, share / (1 - share) if share < 1 else np.inf), rel=1e-3
-        )
-    assert found < 0.2
-
-
-def test_one_window_says_nothing_of_correlations() -> None:
-    ones = np.ones((8, BLOCK), np.float32)
-    assert moments_of([Pair(ones, ones)]).shrinkage == MOST_SHRINKAGE
 
 
 def test_a_token_of_huge_size_does_not_decide(tiny: Tiny, tmp_path: Path) -> None:
