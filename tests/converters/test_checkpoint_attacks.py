@@ -25,7 +25,6 @@ def test_attack_is_refused_in_one_line(attack: Attack, tmp_path: Path) -> None:
     directory = tmp_path / "m"
     directory.mkdir()
     path = attack.make(directory) or directory
-    descriptors = psutil.Process().num_fds()
     with pytest.raises(CheckpointError) as caught:
         Checkpoint.open(path)
     error = caught.value
@@ -34,7 +33,8 @@ def test_attack_is_refused_in_one_line(attack: Attack, tmp_path: Path) -> None:
         assert line
         assert line.isprintable()
     assert len(error.cause) < 600
-    assert psutil.Process().num_fds() == descriptors
+    # Not their number: a thread that some other test has left behind may open one of its own meanwhile.
+    assert not [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))]
 
 
 def test_names_of_attacks_are_distinct() -> None:
