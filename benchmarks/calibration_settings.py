@@ -3,7 +3,8 @@
 Codes the linear layers of a twin of the embedded default on the windows that `edge convert --calibrate` takes (or of
 `--text`), and prints the mean KL to the float model on a handbook, on a novel, and over the default's own answers to
 forty questions (chat_answers.jsonl: greedy, at most 64 tokens, in float32), all computed by converters.reference, and
-the share of the answers' tokens that stay the likeliest. The settings in the table of quant/README.md are its options.
+the share of the answers' tokens that stay the likeliest; `own` is the KL on the first windows that it was calibrated
+on. The settings in the table of quant/README.md are its options.
 """
 
 from __future__ import annotations
@@ -121,7 +122,8 @@ def main() -> None:
             name: (ids := windows(directory, texts[name], args.evaluate), [half] * len(ids))
             for name in ("technical", "fiction")
         }
-        tests["chat"] = answers(directory)
+        own = chosen.windows[: args.evaluate]
+        tests |= {"own": (own, [half] * len(own)), "chat": answers(directory)}
         result = {name: compare(checkpoint, decoder, *test, transform) for name, test in tests.items()}
     row = {name: round(kl, 4) for name, (kl, _) in result.items()}
     row["chat_top1"] = round(result["chat"][1], 3)

@@ -36,11 +36,14 @@ Windows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CalibrationText:
-    """What is calibrated on. windows: token ids int64 [n, length]."""
+    """What is calibrated on. windows: token ids int64 [n, length]. chats: how many of them are chats that ship, and
+    template: whether those are in the model's own template, which may be missing or refuse them."""
 
     name: str
     sha256: str
     windows: Windows
+    chats: int = 0
+    template: bool = False
 
     def to_data(self) -> dict[str, Any]:
         return {
@@ -48,6 +51,8 @@ class CalibrationText:
             "sha256": self.sha256,
             "windows": int(self.windows.shape[0]),
             "length": int(self.windows.shape[1]),
+            "chats": self.chats,
+            "template": self.template,
         }
 
 
@@ -68,21 +73,24 @@ def read_text(
             f"calibration text {path} has {len(ids)} tokens, it takes {FEWEST * length} at least",
             hint="give a longer text, or --calibrate without a file for the one that ships",
         )
-    chats = _chats(tokenizer)
+    chats, template = _chats(tokenizer)
     windows = np.array(ids[: len(ids) // length * length], np.int64).reshape(-1, length)
     packed = _spread(_pack(chats, length), count // CHATS if file is None else 0)
     windows = _spread(windows, count - len(packed))
     _begin(windows, folder_first_token(checkpoint), chats[0][0])
+    name = path.name
     if file is None:
         windows = np.concatenate([windows, packed])
         raw += DEFAULT_CHATS.read_bytes()
+        name = f"{path.name} and {len(packed)} windows of chats"
     if windows.max() >= decoder.vocab_size:
         raise CheckpointError(
             f"{checkpoint / 'tokenizer.json'} gives the id {windows.max()}, the embedding has "
             f"{decoder.vocab_size} rows",
             hint="fetch the checkpoint again: the tokenizer belongs to another model",
         )
-    return CalibrationText(path.name, hashlib.sha256(raw).hexdigest(), windows)
+    digest = hashlib.sha256(raw).hexdigest()
+    return CalibrationText(name, digest, windows, len(packed), template and len(packed) > 0)
 
 
 def _read(path: Path) -> tuple[bytes, str]:
@@ -100,26 +108,30 @@ def _read(path: Path) -> tuple[bytes, str]:
         ) from None
 
 
-def _chats(tokenizer: FolderTokenizer) -> list[list[int]]:
-    """The ids of each chat that ships, in the model's own template; in words where it has none that can be used."""
+def _chats(tokenizer: FolderTokenizer) -> tuple[list[list[int]], bool]:
+    """The ids of each chat that ships, and whether they are in the model's own template.
+
+    Where it has none that can be used, which is `edge chat`'s to tell, they are in words.
+    """
     dialect = tokenizer.dialect(frozenset())
     chats = [json.loads(line) for line in DEFAULT_CHATS.read_text(encoding="utf-8").splitlines()]
-    texts = [f"Question: {chat['user']}\nAnswer: {chat['assistant']}\n\n" for chat in chats]
     if dialect.template is not None:
         try:
             template = ChatTemplate(
                 dialect.template, bos_token=dialect.bos_token, eos_token=dialect.eos_token
             )
-            texts = [
-                template.render(
-                    [{"role": role, "content": chat[role]} for role in ("user", "assistant")],
-                    add_generation_prompt=False,
-                )
-                for chat in chats
-            ]
+            ids = [tokenizer.encode(_rendered(template, chat), special=True) for chat in chats]
+            if all(ids):
+                return ids, True
         except UnsupportedError:
-            pass  # `edge chat` says what is wrong with it; calibrating does not depend on it
-    return [tokenizer.encode(text, special=True) for text in texts]
+            pass
+    words = (f"Question: {chat['user']}\nAnswer: {chat['assistant']}\n\n" for chat in chats)
+    return [tokenizer.encode(text, special=True) for text in words], False
+
+
+def _rendered(template: ChatTemplate, chat: dict[str, str]) -> str:
+    messages = [{"role": role, "content": chat[role]} for role in ("user", "assistant")]
+    return template.render(messages, add_generation_prompt=False)
 
 
 def _pack(chats: Sequence[Sequence[int]], length: int) -> Windows:

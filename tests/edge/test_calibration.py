@@ -163,13 +163,31 @@ def test_chats_that_ship_are_in_the_models_own_template(tiny: Tiny) -> None:
     begun = tokenizer.encode(
         ChatTemplate(template).render(messages, add_generation_prompt=False), special=True
     )
-    windows = calibration_text.read_text(None, folder, decoder).windows
+    read = calibration_text.read_text(None, folder, decoder)
+    windows = read.windows
     assert len(windows) == calibration_text.WINDOWS
+    assert read.template
+    assert read.chats == calibration_text.WINDOWS // calibration_text.CHATS
     first = windows[-(calibration_text.WINDOWS // calibration_text.CHATS)]
     count = min(len(begun), len(first))
     assert first[:count].tolist() == begun[:count]
     # Prose begins with the token that chats begin with, every other time at least.
     assert (windows[:, 0] == begun[0]).sum() >= len(windows) // 2
+
+
+@pytest.mark.parametrize("template", ["", "{{ raise_exception('no') }}", "{% if %}"])
+def test_a_template_that_cannot_be_used_leaves_chats_in_words(
+    tiny: Tiny, tmp_path: Path, template: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny("phi4"), folder)
+    (folder / "chat_template.jinja").write_text(template)
+    with Checkpoint.open(folder) as checkpoint:
+        decoder = describe(checkpoint)
+    read = calibration_text.read_text(None, folder, decoder)
+    assert not read.template
+    begun = FolderTokenizer(folder).encode("Question: ", special=True)[:1]
+    assert read.windows[-read.chats, :1].tolist() == begun
 
 
 def test_what_it_takes_is_said_first(tiny: Tiny, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
