@@ -19,6 +19,7 @@ from converters.decoder import Decoder
 from converters.errors import CheckpointError, UnsupportedError
 from edge.chat.templates import ChatTemplate
 from edge.evaluation.tokens import folder_first_token
+from edge.evaluation.windows import read_text as read_utf8
 from edge.runtimes.tokenizer import FolderTokenizer
 
 _SHIPPED = Path(__file__).parent.parent / "quant"
@@ -64,7 +65,12 @@ def read_text(
     Raises UnsupportedError when the text cannot be read or is too short.
     """
     path = file or DEFAULT_TEXT
-    raw, text = _read(path)
+    try:
+        text = read_utf8(path)
+    except OSError as error:
+        raise UnsupportedError(
+            f"calibration text {path} cannot be read: {error.strerror}", hint=f"try: ls -l {path}"
+        ) from None
     tokenizer = FolderTokenizer(checkpoint)
     length = min(LENGTH, decoder.context_length)
     ids = tokenizer.encode(text, special=True)
@@ -78,10 +84,10 @@ def read_text(
     packed = _spread(_pack(chats, length), count // CHATS if file is None else 0)
     windows = _spread(windows, count - len(packed))
     _begin(windows, folder_first_token(checkpoint), chats[0][0])
-    name = path.name
+    name, digest = path.name, hashlib.sha256(text.encode())
     if file is None:
         windows = np.concatenate([windows, packed])
-        raw += DEFAULT_CHATS.read_bytes()
+        digest.update(DEFAULT_CHATS.read_bytes())
         name = f"{path.name} and {len(packed)} windows of chats"
     if windows.max() >= decoder.vocab_size:
         raise CheckpointError(
@@ -89,23 +95,7 @@ def read_text(
             f"{decoder.vocab_size} rows",
             hint="fetch the checkpoint again: the tokenizer belongs to another model",
         )
-    digest = hashlib.sha256(raw).hexdigest()
-    return CalibrationText(name, digest, windows, len(packed), template and len(packed) > 0)
-
-
-def _read(path: Path) -> tuple[bytes, str]:
-    try:
-        raw = path.read_bytes()
-        return raw, raw.decode("utf-8")
-    except OSError as error:
-        raise UnsupportedError(
-            f"calibration text {path} cannot be read: {error.strerror}", hint=f"try: ls -l {path}"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UnsupportedError(
-            f"calibration text {path} is not UTF-8: byte {error.start}",
-            hint=f"convert it: iconv -f LATIN1 -t UTF-8 {path}",
-        ) from None
+    return CalibrationText(name, digest.hexdigest(), windows, len(packed), template and len(packed) > 0)
 
 
 def _chats(tokenizer: FolderTokenizer) -> tuple[list[list[int]], bool]:
