@@ -35,7 +35,8 @@ __all__ = ["ConvertRequest", "Plan", "Report", "convert", "plan"]
 
 @dataclass(frozen=True)
 class Report:
-    """What was published, and what it took. `peak_memory_bytes` is this process, `proof` the proof.json."""
+    """What was published, and what it took. `seconds` are the streamed pass's, without calibration and proof;
+    `peak_memory_bytes` is this process, `proof` the proof.json."""
 
     output: Path
     variants: tuple[dict[str, Any], ...]
@@ -63,7 +64,6 @@ def convert(planned: Plan, progress: Progress) -> Report:
 
     Raises ProofError (nothing published) when the proof fails and the person did not allow that.
     """
-    began = time.perf_counter()
     request, output = planned.request, planned.output
     if request.proof:
         for variant in planned.variants:
@@ -74,6 +74,7 @@ def convert(planned: Plan, progress: Progress) -> Report:
         decoder = describe(checkpoint)
         _require_space(planned, directory)
         planned, calibration = _calibrated(planned, checkpoint, decoder, progress)
+        began = time.perf_counter()
         read = _stream(planned, decoder, checkpoint, directory, progress)
         converted = time.perf_counter() - began
         copy_shared_files(planned.source.directory, directory)
