@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from converters.errors import BundleError
+from edge.formats import FORMATS
 
 MANIFEST = "manifest.json"
 PROOF = "proof.json"
@@ -86,7 +87,7 @@ def load(directory: Path) -> Bundle:
             for entry in manifest["variants"]
         )
         for variant in variants:
-            sound = variant.format in ("onnx", "gguf") and variant.targets and variant.context_length > 0
+            sound = variant.format in FORMATS and variant.targets and variant.context_length > 0
             if not sound or not str(variant.name).isprintable():
                 raise ValueError(f"variant {variant.name}")
         if not variants or len({v.name for v in variants}) < len(variants):

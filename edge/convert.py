@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from converters import gguf, onnx
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import MachineError, ProofError, UnsupportedError
 from converters.models import describe
+from converters.rooms import ROOMS
 from converters.writer import ArtifactWriter
 from edge import streaming
 from edge.bundle import MANIFEST, PROOF, hash_files, list_files, write_json
 from edge.calibration import calibrate
-from edge.engines import ENGINES
+from edge.formats import FORMATS
 from edge.machine import peak_memory
 from edge.manifest import build_manifest, copy_shared_files
 from edge.plan import plan
@@ -135,12 +135,12 @@ def _hash_and_sync(directory: Path, progress: Progress) -> dict[str, dict[str, A
 
 
 def _require_engine(target: Target) -> None:
-    module, install = ENGINES[target.format]
-    if importlib.util.find_spec(module) is None:
-        raise UnsupportedError(
-            f"the proof of target '{target.name}' runs the result in {target.runtime}, which is not installed",
-            hint=f"{install} (or --no-proof)",
-        )
+    for engine in FORMATS[target.format].engines:
+        if importlib.util.find_spec(engine.module) is None:
+            raise UnsupportedError(
+                f"the proof of target '{target.name}' runs the result in {engine.title}, which is not installed",
+                hint=f"{engine.install} (or --no-proof)",
+            )
 
 
 def _require_space(planned: Plan, directory: Path) -> None:
@@ -179,19 +179,12 @@ def _stream(
 
 
 def _open_writer(planned: Plan, variant: PlannedVariant, decoder: Decoder, directory: Path) -> ArtifactWriter:
-    path = directory / variant.relative_path
-    source = planned.source.directory
-    if variant.format == "onnx":
-        path.mkdir()
-        return onnx.open_writer(
-            decoder, variant.recipe, path, context_length=variant.context_length, checkpoint_directory=source
-        )
-    return gguf.open_writer(
+    return ROOMS[variant.format].open_writer(
         decoder,
         variant.recipe,
-        path,
+        directory / variant.relative_path,
         context_length=variant.context_length,
-        checkpoint_directory=source,
+        checkpoint_directory=planned.source.directory,
         model_name=planned.source.name,
     )
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge import machine
-from edge.engines import INSTALL_LLAMA_CPP
+from edge.formats import INSTALL_LLAMA_CPP
 
 Status = Literal["ok", "warn", "fail"]
 MINIMUM_PYTHON = (3, 11)

@@ -7,15 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from converters import gguf, onnx
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe
+from converters.rooms import ROOMS
 from edge.bundle import is_bundle
 from edge.calibration_cost import CalibrationPlan, plan_calibration
 from edge.calibration_text import read_text
 from edge.fit import device_memory
+from edge.formats import FORMATS
 from edge.machine import cores
 from edge.manifest import check_side_files
 from edge.mixed import Mixed, choose_recipe
@@ -26,7 +27,6 @@ from edge.sources.preview import preview
 from edge.targets import Target, get_target
 from quant.recipe import Precision, Recipe
 
-ROOMS = {"onnx": onnx, "gguf": gguf}
 MOST_THREADS = 8  # each takes memory, and the disk is the limit long before
 
 
@@ -154,7 +154,7 @@ def _variants(
         asked = max(request.context or target.context_length for target in members)
         reason = room.context_limit(decoder)[1] or "the checkpoint's own limit"
         disk = room.planned_bytes(decoder, recipe, context_length=context)
-        file = f"{label}{suffix}" if format_name == "onnx" else f"{name}-{precision}{suffix}.gguf"
+        file = f"{label}{suffix}" if FORMATS[format_name].folder else f"{name}-{precision}{suffix}.gguf"
         variants.append(
             PlannedVariant(
                 name=label + suffix,

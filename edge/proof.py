@@ -18,7 +18,7 @@ from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError, EdgeError, MachineError
 from converters.reference import Transform
 from converters.reference import logits as reference_logits
-from converters.stored import open_stored
+from converters.rooms import ROOMS
 from converters.verify import Codec, StoredReport, check_stored, divergence
 from edge.progress import Progress
 from edge.runtimes.isolated import Measured, teacher_forced
@@ -140,7 +140,7 @@ class _References:
         def transform(weight: Weight, start: int, raw: NDArray[np.generic]) -> NDArray[np.float32]:
             made = codec(weight, start, raw)
             if made is None:
-                stored = open_stored(subject.format, subject.path, decoder, recipe)
+                stored = ROOMS[subject.format].open_stored(subject.path, decoder, recipe)
                 made = stored.rows(weight, start, start + len(raw))
                 stored.close()
             return made
@@ -228,7 +228,7 @@ def _stored_report(
     checkpoint: Checkpoint, decoder: Decoder, subject: Subject, progress: Progress
 ) -> StoredReport:
     calibrated = {weight.name for weight in subject.recipe.to_calibrate(decoder)}
-    stored = open_stored(subject.format, subject.path, decoder, subject.recipe)
+    stored = ROOMS[subject.format].open_stored(subject.path, decoder, subject.recipe)
     try:
         return check_stored(
             checkpoint,

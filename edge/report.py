@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.models import describe
-from converters.stored import open_stored
+from converters.rooms import ROOMS
 from edge import benchmark, runtimes
 from edge.benchmark import Contender
 from edge.bundle import Bundle, Variant, load
@@ -137,7 +137,7 @@ def _errors(
     with ExitStack() as stack:
         stored = []
         for variant, recipe in zip(variants, recipes, strict=True):
-            stored.append(open_stored(variant.format, variant.path, decoder, recipe))
+            stored.append(ROOMS[variant.format].open_stored(variant.path, decoder, recipe))
             stack.callback(stored[-1].close)
         progress.stage("compare the stored weights", len(decoder.layers), "layers")
         return errors(checkpoint, decoder, stored, ids, progress.advance)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from edge.engines import INSTALL_LLAMA_CPP
+from edge.formats import INSTALL_LLAMA_CPP
 
 ROOT = Path(__file__).parent.parent
 DATA = {".toml", ".txt", ".jsonl", ".html", ".css", ".lock", ".pyi"}

@@ -4,8 +4,19 @@
 will be, `open_writer` writes it in one streamed pass, `open_stored` reads it back for the proof.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from converters.decoder import Decoder
 from converters.gguf.limits import check, context_limit
 from converters.gguf.stored import open_stored
 from converters.gguf.writer import open_writer, planned_bytes
+from converters.writer import Storages
 
-__all__ = ["check", "context_limit", "open_stored", "open_writer", "planned_bytes"]
+__all__ = ["check", "context_limit", "open_stored", "open_writer", "planned_bytes", "planned_files"]
+
+
+def planned_files(decoder: Decoder, recipe: Storages, context_length: int) -> Mapping[str, int]:
+    """One file, without a name of its own; its vocabulary is estimated by its number of tokens."""
+    return {"": planned_bytes(decoder, recipe, context_length=context_length)}

@@ -16,8 +16,7 @@ from converters.onnx.attention import attend, shared
 from converters.onnx.graph import MICROSOFT, Graph
 from converters.onnx.layout import Layout
 from converters.onnx.padded_heads import cached_head_dim
-from converters.onnx.tensors import Stored
-from quant.blocks import BLOCK
+from converters.onnx.parts import embed, float32, matmul_nbits
 
 ACCURACY_LEVEL = 4
 """MatMulNBits rounds activations to int8 in blocks: more than twice the decode speed of the float kernels."""
@@ -42,7 +41,7 @@ class _Builder:
     def build(self) -> onnx.ModelProto:
         decoder, graph = self._decoder, self._graph
         common = shared(graph, decoder, self._layout, self._context_length)
-        residual, update = self._embed(), None
+        residual, update = embed(graph, self._stored[decoder.embedding.name]), None
         for i, layer in enumerate(decoder.layers):
             normed, residual = self._norm(layer.input_norm, residual, update)
             qkv = self._packed_qkv(i, layer, normed)
@@ -53,29 +52,6 @@ class _Builder:
         normed, _ = self._norm(decoder.final_norm, residual, update)
         self._linear(decoder.lm_head, normed, output="logits")
         return graph.model(*self._signature())
-
-    def _embed(self) -> str:
-        """Rows of the embedding. Tied, block-quantized: the very bytes that the lm_head multiplies by."""
-        weight = self._decoder.embedding
-        stored, graph = self._stored[weight.name], self._graph
-        if stored.format is None:
-            table = graph.external(stored.tensors[0])
-            rows = graph.node("Gather", [table, "input_ids"], "embedded")
-            return self._float32(rows, stored)
-        codes, *others = stored.tensors
-        # GatherBlockQuantized wants two axes where MatMulNBits wants three: a second view, no Reshape, because
-        # onnxruntime folds a Reshape of an initializer into a copy.
-        table = graph.external(codes, name=f"{codes.name}.rows", dims=(codes.dims[0], codes.row_bytes))
-        return graph.node(
-            "GatherBlockQuantized",
-            [table, "input_ids", *(graph.external(tensor) for tensor in others)],
-            "embedded",
-            domain=MICROSOFT,
-            bits=stored.format.bits,
-            block_size=BLOCK,
-            gather_axis=0,
-            quantize_axis=1,
-        )
 
     def _norm(self, weight: Weight, residual: str, update: str | None) -> tuple[str, str]:
         """(RMSNorm(residual + update), residual + update)."""
@@ -119,30 +95,12 @@ class _Builder:
         """x times the transpose of all that is stored together with `weight`."""
         graph, stored = self._graph, self._stored[weight.name]
         output = output or f"{stored.name}.out"
-        names = [graph.external(tensor) for tensor in stored.tensors]
-        if stored.format is None:
-            # transB in the operator: the checkpoint's [out, in] order fits as it is, and onnxruntime packs the
-            # weight once, where a Transpose node costs a second copy while loading.
-            values = self._float32(names[0], stored)
-            return graph.node("FusedMatMul", [x, values], output, domain=MICROSOFT, transB=1)
-        return graph.node(
-            "MatMulNBits",
-            [x, *names],
-            output,
-            domain=MICROSOFT,
-            K=stored.columns,
-            N=stored.rows,
-            bits=stored.format.bits,
-            block_size=BLOCK,
-            accuracy_level=self._accuracy_level,
-        )
-
-    def _float32(self, value: str, stored: Stored) -> str:
-        """Widen what is stored as f16 or bf16. Of a weight onnxruntime does this once, at load: the file stays
-        half as large, memory does not."""
-        if stored.storage == "f32":
-            return value
-        return self._graph.node("Cast", [value], f"{value}.float32", to=TensorProto.FLOAT)
+        if stored.format is not None:
+            return matmul_nbits(graph, stored, x, output, accuracy_level=self._accuracy_level)
+        # transB in the operator: the checkpoint's [out, in] order fits as it is, and onnxruntime packs the
+        # weight once, where a Transpose node costs a second copy while loading.
+        values = float32(graph, graph.external(stored.tensors[0]), stored)
+        return graph.node("FusedMatMul", [x, values], output, domain=MICROSOFT, transB=1)
 
     def _signature(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
         attention, layers = self._decoder.attention, range(len(self._decoder.layers))

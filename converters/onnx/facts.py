@@ -33,9 +33,9 @@ def graph_facts(graph: onnx.GraphProto, decoder: Decoder, context_length: int) -
     }
     for node in attends:
         for key, value in expected.items():
-            yield Fact(f"{node.name} {key}", _attribute(node, key), value)
+            yield Fact(f"{node.name} {key}", attribute(node, key), value)
     for node in norms:
-        yield Fact(f"{node.name} epsilon", _attribute(node, "epsilon"), float(decoder.norm_eps))
+        yield Fact(f"{node.name} epsilon", attribute(node, "epsilon"), float(decoder.norm_eps))
     original = decoder.rope.original_context
     long = decoder.rope.is_longrope and context_length > original
     yield Fact("LongRoPE switch and long_offset", table_switch(graph), (original, original) if long else None)
@@ -76,6 +76,6 @@ def table_switch(graph: onnx.GraphProto) -> tuple[int, int] | None:
     return int(switch), int(offset)
 
 
-def _attribute(node: onnx.NodeProto, name: str) -> Any:
+def attribute(node: onnx.NodeProto, name: str) -> Any:
     """None when the node has no such attribute."""
     return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), None)

@@ -7,10 +7,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from converters.onnx.layout import DATA_FILE, Layout
+from converters.onnx.layout import Layout
 from converters.onnx.tensors import Tensor
 
 MICROSOFT = "com.microsoft"
@@ -28,8 +27,9 @@ _ONNX_TYPES = {
 class Graph:
     """Nodes in order of use; a value is known by its name."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, opset: int = OPSET, ir_version: int = IR_VERSION) -> None:
         self._layout = layout
+        self._opset, self._ir_version = opset, ir_version
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
 
@@ -44,8 +44,8 @@ class Graph:
         return names[0]
 
     def constant(self, name: str, values: Any) -> str:
-        """A small int64 tensor inside the graph file."""
-        array: NDArray[np.int64] = np.asarray(values, np.int64)
+        """A small tensor inside the graph file: an array as it is, other values as int64."""
+        array = values if isinstance(values, np.ndarray) else np.asarray(values, np.int64)
         self._initializers[name] = numpy_helper.from_array(array, name)
         return name
 
@@ -61,7 +61,7 @@ class Graph:
             data_location=TensorProto.EXTERNAL,
         )
         where = {
-            "location": DATA_FILE,
+            "location": self._layout.file,
             "offset": str(self._layout.offsets[tensor.name]),
             "length": str(tensor.nbytes),
         }
@@ -76,5 +76,7 @@ class Graph:
         if len({*made, *self._initializers}) < len(made) + len(self._initializers):
             raise ValueError("two values of the graph have one name")
         graph = helper.make_graph(self._nodes, "decoder", inputs, outputs, list(self._initializers.values()))
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edge")
+        opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(MICROSOFT, 1)]
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=self._ir_version, producer_name="edge"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from converters.decoder import Decoder
@@ -17,8 +17,9 @@ ALIGNMENT = 4096
 
 @dataclass(frozen=True)
 class Layout:
-    """`offsets`: first byte of each tensor by name. `nbytes`: size of the file."""
+    """A data file. `offsets`: first byte of each tensor by name. `nbytes`: size of the file."""
 
+    file: str
     stored: tuple[Stored, ...]
     tensors: Mapping[str, Tensor]
     offsets: Mapping[str, int]
@@ -26,9 +27,13 @@ class Layout:
 
 
 def plan(decoder: Decoder, recipe: Storages, context_length: int) -> Layout:
-    """Lay out the rotary caches and then the weights in forward order."""
-    stored = stored_weights(decoder, recipe)
-    tensors = [*cache_tensors(decoder.rope, context_length), *(t for s in stored for t in s.tensors)]
+    """The rotary caches and then the weights in forward order."""
+    return lay_out(DATA_FILE, stored_weights(decoder, recipe), cache_tensors(decoder.rope, context_length))
+
+
+def lay_out(file: str, stored: tuple[Stored, ...], tables: Iterable[Tensor] = ()) -> Layout:
+    """`tables` and then what is stored, each at the next page."""
+    tensors = [*tables, *(t for s in stored for t in s.tensors)]
     offsets: dict[str, int] = {}
     end = 0
     for tensor in tensors:
@@ -36,4 +41,4 @@ def plan(decoder: Decoder, recipe: Storages, context_length: int) -> Layout:
             raise ValueError(f"two tensors are called {tensor.name}")
         offsets[tensor.name] = -(-end // ALIGNMENT) * ALIGNMENT
         end = offsets[tensor.name] + tensor.nbytes
-    return Layout(stored, {tensor.name: tensor for tensor in tensors}, offsets, end)
+    return Layout(file, stored, {tensor.name: tensor for tensor in tensors}, offsets, end)

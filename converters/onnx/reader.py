@@ -1,11 +1,13 @@
 """Read an own ONNX variant's weights back, by neutral name: what the proof compares with the checkpoint.
 
-Offsets come from the graph file, not from the plan, so that a graph that points at the wrong bytes shows.
+Offsets come from the graph files, not from the plan, so that a graph that points at the wrong bytes shows.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,30 +17,49 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf has no types
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Weight
+from converters.decoder import Weight
 from converters.errors import BundleError
-from converters.onnx.genai_config import GRAPH_FILE
-from converters.onnx.layout import DATA_FILE
 from converters.onnx.rotary import COS, SIN
-from converters.onnx.tensors import Stored, Tensor, stored_weights
-from converters.writer import Encoded, Storages
+from converters.onnx.tensors import Stored, Tensor
+from converters.writer import Encoded
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a graph says that a tensor lies."""
+
+    file: str
+    offset: int
+    nbytes: int
+    dims: tuple[int, ...]
 
 
 class OnnxReader:
-    """An open variant that `open_writer` wrote. Positioned reads, from any thread. `graph`: without its weights."""
+    """An open variant that `open_writer` wrote. Positioned reads, from any thread.
 
-    def __init__(self, directory: Path, decoder: Decoder, recipe: Storages) -> None:
-        """BundleError when the graph or its data is missing or not as this project writes it."""
-        self._path = directory / DATA_FILE
-        self._stored: dict[str, Stored] = {
-            weight.name: stored for stored in stored_weights(decoder, recipe) for weight in stored.weights
-        }
-        self.graph = _graph(directory / GRAPH_FILE)
-        self._places = _external_tensors(self.graph, directory / GRAPH_FILE)
+    `graphs`: by file name, without their weights. Two graphs that name one tensor must mean the same bytes.
+    """
+
+    def __init__(
+        self, directory: Path, stored: Sequence[Stored], graphs: Sequence[str], data: Sequence[str]
+    ) -> None:
+        """BundleError when a graph or a data file is missing or not as this project writes it."""
+        self._directory = directory
+        self._stored: dict[str, Stored] = {w.name: each for each in stored for w in each.weights}
+        self.graphs: dict[str, onnx.GraphProto] = {}
+        self._places: dict[str, Place] = {}
+        for name in graphs:
+            self.graphs[name] = _graph(directory / name)
+            for tensor, place in _external_tensors(self.graphs[name], directory / name, data).items():
+                if self._places.setdefault(tensor, place) != place:
+                    raise _damaged(f"{directory / name}: {tensor} lies elsewhere than in another graph")
+        self._descriptors: dict[str, int] = {}
         try:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            for file in data:
+                self._descriptors[file] = os.open(directory / file, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise _damaged(f"{self._path} cannot be opened: {error.strerror}") from None
+            self.close()
+            raise _damaged(f"{directory / file} cannot be opened: {error.strerror}") from None
 
     def stored_rows(self, weight: Weight, start: int, stop: int) -> Encoded:
         """Rows [start, stop) of `weight` as stored."""
@@ -50,15 +71,14 @@ class OnnxReader:
         """(cos, sin), each float32 [rows, dim / 2]: the short table, then, where there is one, the long one."""
         tables = []
         for name in (COS, SIN):
-            if name not in self._places:
-                raise _damaged(f"{GRAPH_FILE} has no tensor {name}")
-            dims = self._places[name][2]
-            tensor = Tensor(name, np.dtype(np.float32), dims)
-            tables.append(self._rows(tensor, 0, dims[0]))
+            dims = self._place(name).dims
+            tables.append(self._rows(Tensor(name, np.dtype(np.float32), dims), 0, dims[0]))
         return tables[0], tables[1]
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors = {}
 
     def __enter__(self) -> Self:
         return self
@@ -68,26 +88,34 @@ class OnnxReader:
     ) -> None:
         self.close()
 
+    def _place(self, tensor: str) -> Place:
+        if tensor not in self._places:
+            raise _damaged(f"{', '.join(self.graphs)} has no tensor {tensor}")
+        return self._places[tensor]
+
     def _rows(self, tensor: Tensor, start: int, stop: int) -> NDArray[Any]:
-        if tensor.name not in self._places:
-            raise _damaged(f"{GRAPH_FILE} has no tensor {tensor.name}")
-        offset, nbytes, _ = self._places[tensor.name]
-        if nbytes != tensor.nbytes:
-            raise _damaged(f"{GRAPH_FILE}: {tensor.name} has {nbytes} bytes, not {tensor.nbytes}")
+        place = self._place(tensor.name)
+        if place.nbytes != tensor.nbytes:
+            raise _damaged(
+                f"{', '.join(self.graphs)}: {tensor.name} has {place.nbytes} bytes, not {tensor.nbytes}"
+            )
         rows = np.empty((stop - start, *tensor.dims[1:]), tensor.dtype)
-        left, offset = rows.view(np.uint8).reshape(-1).data, offset + start * tensor.row_bytes
+        left, offset = rows.view(np.uint8).reshape(-1).data, place.offset + start * tensor.row_bytes
         while left:
-            count = os.preadv(self._descriptor, [left], offset)
+            count = os.preadv(self._descriptors[place.file], [left], offset)
             if count == 0:
-                raise _damaged(f"{self._path} ends inside {tensor.name}")
+                raise _damaged(f"{self._directory / place.file} ends inside {tensor.name}")
             left, offset = left[count:], offset + count
         return rows
 
 
-def tensor_bytes(directory: Path) -> dict[str, int]:
-    """Bytes of every tensor in the data file, from the graph alone. BundleError when that is damaged."""
-    graph = directory / GRAPH_FILE
-    return {name: nbytes for name, (_, nbytes, _) in _external_tensors(_graph(graph), graph).items()}
+def tensor_bytes(directory: Path) -> Mapping[str, int]:
+    """Bytes of every tensor in the data files, from the graphs alone. BundleError when one is damaged."""
+    sizes: dict[str, int] = {}
+    for graph in sorted(directory.glob("*.onnx")):
+        places = _external_tensors(_graph(graph), graph, None)
+        sizes |= {name: place.nbytes for name, place in places.items()}
+    return sizes
 
 
 def _graph(path: Path) -> onnx.GraphProto:
@@ -97,19 +125,20 @@ def _graph(path: Path) -> onnx.GraphProto:
         raise _damaged(f"{path} cannot be read: {error}") from None
 
 
-def _external_tensors(graph: onnx.GraphProto, path: Path) -> dict[str, tuple[int, int, tuple[int, ...]]]:
-    """(offset, bytes, shape) of every tensor in the data file; second views of the same bytes keep the name."""
-    places: dict[str, tuple[int, int, tuple[int, ...]]] = {}
+def _external_tensors(graph: onnx.GraphProto, path: Path, data: Sequence[str] | None) -> dict[str, Place]:
+    """Every tensor in a data file; second views of the same bytes keep the name. `data`: the files it may lie in."""
+    places: dict[str, Place] = {}
     for tensor in graph.initializer:
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        if entries.get("location") != DATA_FILE:
-            raise _damaged(f"{path}: {tensor.name} lies in {entries.get('location')!r}, not in {DATA_FILE}")
+        file = entries.get("location", "")
+        if data is not None and file not in data:
+            raise _damaged(f"{path}: {tensor.name} lies in {file!r}, not in {' or '.join(data)}")
         numbers = [entries.get(key, "") for key in ("offset", "length")]
         if not all(number.isascii() and number.isdigit() for number in numbers):
             raise _damaged(f"{path}: {tensor.name} has offset and length {numbers}")
-        place = (int(numbers[0]), int(numbers[1]), tuple(tensor.dims))
+        place = Place(file, int(numbers[0]), int(numbers[1]), tuple(tensor.dims))
         places[tensor.name.removesuffix(".rows")] = place
     return places
 

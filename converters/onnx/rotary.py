@@ -18,6 +18,9 @@ from converters.onnx.tensors import Tensor
 COS, SIN = "rotary.cos", "rotary.sin"
 _CHUNK = 4096
 
+Tables = Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]
+"""(first row, cosines, sines), in pieces."""
+
 
 def needs_long(rope: Rope, context_length: int) -> bool:
     """Whether sequences of the bundle can grow beyond where LongRoPE's factors switch."""
@@ -36,9 +39,7 @@ def cache_tensors(rope: Rope, context_length: int) -> tuple[Tensor, Tensor]:
     return Tensor(COS, np.dtype(np.float32), dims), Tensor(SIN, np.dtype(np.float32), dims)
 
 
-def cache_chunks(
-    rope: Rope, context_length: int
-) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+def cache_chunks(rope: Rope, context_length: int) -> Tables:
     """(first row, cos, sin) for both tables, a few thousand rows at a time."""
     short = short_rows(rope, context_length)
     tables = [(0, short, rope.short_factors)]

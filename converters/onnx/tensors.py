@@ -3,10 +3,11 @@
     storage               tensors, first axis the weight's rows
     f32, f16, bf16        NAME                    the rows as they are, [rows, columns] or [n]
     int4, int8            NAME.codes              uint8 [rows, blocks, 16 or 32], as MatMulNBits wants them
-                          NAME.scales             float32 [rows, blocks]
+                          NAME.scales             float32 or float16 [rows, blocks]
     int4_asym             the same, and NAME.zeros  uint8 [rows, ceil(blocks / 2)]
 
-Scales are float32 because MatMulNBits wants them in the type of its activations; they hold float16 values.
+MatMulNBits wants scales in the type of its activations: float32 on the CPU, float16 on an NPU or GPU. The values
+are float16 either way.
 Query, key and value of a layer lie one under the other as `layers.N.attention.qkv` where one storage serves
 all three: GroupQueryAttention takes them packed, from one MatMul.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import ml_dtypes
@@ -57,6 +58,7 @@ class Stored:
     name: str
     storage: Storage
     weights: tuple[Weight, ...]
+    scale_type: np.dtype[Any] = _FLOATS["f32"]
 
     @property
     def rows(self) -> int:
@@ -80,7 +82,7 @@ class Stored:
         codes = (self.rows, blocks, BLOCK * self.format.bits // 8)
         tensors = [
             Tensor(f"{self.name}.codes", np.dtype(np.uint8), codes),
-            Tensor(f"{self.name}.scales", np.dtype(np.float32), (self.rows, blocks)),
+            Tensor(f"{self.name}.scales", self.scale_type, (self.rows, blocks)),
         ]
         if not self.format.symmetric:
             zeros = (self.rows, -(-blocks // 2))
@@ -98,7 +100,7 @@ class Stored:
             if rows.format != self.format:
                 raise ValueError(f"{self.name} is stored as {self.storage}, not {rows.format.name}")
             codes, scales, zeros = to_matmulnbits(rows)
-            packed: list[NDArray[np.generic]] = [codes, scales.astype(np.float32)]
+            packed: list[NDArray[np.generic]] = [codes, scales.astype(self.scale_type)]
             packed += [] if zeros is None else [zeros]
         else:
             packed = [rows]
@@ -114,8 +116,10 @@ class Stored:
         return from_matmulnbits(self.format, *arrays)
 
 
-def stored_weights(decoder: Decoder, recipe: Storages) -> tuple[Stored, ...]:
-    """Everything that the variant stores, in forward order; a tied embedding once."""
+def stored_weights(
+    decoder: Decoder, recipe: Storages, *, scale_type: np.dtype[Any] = _FLOATS["f32"]
+) -> tuple[Stored, ...]:
+    """Everything that the variant stores, in forward order; a tied embedding once. `scale_type`: of every block."""
     stored = [_alone(decoder.embedding, recipe)]
     for index, layer in enumerate(decoder.layers):
         stored.append(_alone(layer.input_norm, recipe))
@@ -125,7 +129,7 @@ def stored_weights(decoder: Decoder, recipe: Storages) -> tuple[Stored, ...]:
     stored.append(_alone(decoder.final_norm, recipe))
     if not decoder.tied:
         stored.append(_alone(decoder.lm_head, recipe))
-    return tuple(stored)
+    return tuple(replace(each, scale_type=scale_type) for each in stored)
 
 
 def _alone(weight: Weight, recipe: Storages) -> Stored:

@@ -23,7 +23,7 @@ import numpy as np
 
 from converters.errors import EdgeError
 from edge import machine
-from edge.engines import ENGINES
+from edge.formats import GENAI, LLAMA_CPP
 from edge.runtimes import EngineSettings, Runtime, open_runtime
 
 
@@ -81,7 +81,7 @@ def _answers(asked: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _import_engine(artifact: Path) -> None:
     """The library counts as the process, not as the model: neither in its time nor in its memory."""
-    module, _ = ENGINES["onnx" if artifact.is_dir() else "gguf"]
+    module = (GENAI if artifact.is_dir() else LLAMA_CPP).module
     if find_spec(module) is not None:
         import_module(module)
 

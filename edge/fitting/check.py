@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from converters.rooms import ROOMS
 from edge.fit import Cpu, device_memory, largest_context
 from edge.fitting.files import artifact_files
 from edge.fitting.memory import Memory
 from edge.fitting.phones import Phone, Verdict, load_phones, verdict
-from edge.plan import ROOMS, plan
+from edge.plan import plan
 from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress
 from edge.sources.preview import preview

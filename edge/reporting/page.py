@@ -10,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from edge.evaluation.statistics import Estimate
+from edge.formats import FORMATS
 from edge.reporting import panels
 from edge.reporting.claims import Check
 from edge.reporting.findings import Findings, VariantFindings
@@ -19,7 +20,6 @@ from edge.reporting.words import estimate, nats, percent
 from edge.units import duration, size
 
 TEMPLATES = Path(__file__).parent
-_ENGINES = {"onnx": "onnxruntime-genai", "gguf": "llama.cpp"}
 
 
 def render(found: Findings) -> str:
@@ -115,7 +115,7 @@ def _card(found: Findings, each: VariantFindings) -> dict[str, Any]:
         figures.append((f"{rate.median:.3g}", f"tokens per second at depth {depth}"))
     return {
         "name": each.name,
-        "engine": _ENGINES[each.variant.format],
+        "engine": FORMATS[each.variant.format].runtime,
         "targets": ", ".join(each.variant.targets),
         "context": each.variant.context_length,
         "figures": figures,

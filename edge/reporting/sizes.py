@@ -17,6 +17,7 @@ from converters.gguf.reader import Gguf
 from converters.onnx.reader import tensor_bytes
 from converters.safetensors_header import DTYPES
 from edge.bundle import Variant
+from edge.formats import FORMATS
 
 EMBEDDING, ATTENTION, MLP, NORMS, LM_HEAD, REST = "embedding", "attention", "MLP", "norms", "lm_head", "other"
 PARTS = (EMBEDDING, ATTENTION, MLP, NORMS, LM_HEAD, REST)
@@ -51,7 +52,7 @@ def artifact_sizes(variant: Variant) -> Sizes:
     """Of a variant's file, or of its folder. Raises BundleError or CheckpointError when the headers are damaged."""
     if not variant.path.exists():
         raise BundleError(f"{variant.path} is missing", hint="copy the bundle again from where it came")
-    if variant.format == "gguf":
+    if not FORMATS[variant.format].folder:
         return _sizes(_gguf_tensors(variant.path), variant.path.stat().st_size)
     files = sum(f.stat().st_size for f in variant.path.rglob("*") if f.is_file())
     return _sizes(tensor_bytes(variant.path).items(), files)

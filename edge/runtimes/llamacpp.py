@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from converters.errors import CheckpointError, MachineError, UnsupportedError
 from edge import machine
 from edge.engine_settings import KV_TYPES, EngineSettings
-from edge.engines import INSTALL_LLAMA_CPP
+from edge.formats import INSTALL_LLAMA_CPP
 from edge.runtimes import llamacpp_library, llamacpp_state
 from edge.runtimes.gguf_vocabulary import GgufVocabulary
 from edge.runtimes.longrope import room

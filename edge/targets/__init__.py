@@ -11,15 +11,15 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import platformdirs
 
 from converters.errors import UnsupportedError
+from edge.formats import FORMATS
 from edge.targets import profile as profiles
 from edge.targets.profile import Profile
 
-RUNTIMES = {"onnx": "onnxruntime-genai", "gguf": "llama.cpp"}
 _HERE = Path(__file__).parent
 _SHARED_LIMITS = _HERE / "limits.toml"
 _NO_TARGETS = ("limits.toml", "phones.toml")
@@ -56,7 +56,7 @@ class Target:
 
     name: str
     title: str
-    format: Literal["onnx", "gguf"]
+    format: str
     runtime: str
     precision: str
     context_length: int
@@ -123,7 +123,7 @@ def _target(name: str, table: Mapping[str, Any], file: Path) -> Target:
         fields = {key: value for key, value in table.items() if key not in ("limits", "profile")}
         target = Target(
             name=name,
-            runtime=RUNTIMES[fields["format"]],
+            runtime=FORMATS[fields["format"]].runtime,
             limits=limits,
             profile=profiles.parse(table.get("profile", {})),
             **fields,

@@ -17,6 +17,6 @@ def settings_for(artifact: Path, made_for: Sequence[str] = ()) -> EngineSettings
     """
     known = load_targets()
     own = [known[name] for name in made_for if name in known]
-    file_format = "onnx" if artifact.is_dir() else "gguf"
+    file_format = "onnx" if artifact.is_dir() else "gguf"  # what other people make
     same = [target for _, target in sorted(known.items()) if target.format == file_format]
     return next((target.profile.engine for target in own or same), EngineSettings())

@@ -17,7 +17,7 @@ from benchmarks.random_checkpoint import SHAPES as CHECKPOINTS
 from converters.checkpoint import Checkpoint
 from converters.models import describe
 from converters.onnx import context_limit
-from converters.onnx.reader import OnnxReader
+from converters.onnx.stored import StoredOnnx
 from tests.converters.onnx_support import (
     F32,
     TOLERANCE,
@@ -108,7 +108,7 @@ def test_tables_have_the_bundle_s_rows_and_not_the_checkpoint_s(
 ) -> None:
     for context, rows in ((64, 64), (SWITCH, SWITCH), (5000, SWITCH + 5000)):
         decoder = convert(tiny("phi4-mini"), tmp_path / str(context), context_length=context)
-        with OnnxReader(tmp_path / str(context), decoder, F32) as reader:
+        with StoredOnnx(tmp_path / str(context), decoder, F32) as reader:
             cos, sin = reader.rotary_tables()
         assert cos.shape == sin.shape == (rows, decoder.rope.dim // 2)
 

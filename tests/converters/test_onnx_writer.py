@@ -19,7 +19,7 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.errors import BundleError
 from converters.models import describe
-from converters.onnx.reader import OnnxReader
+from converters.onnx.stored import StoredOnnx
 from quant.blocks import Blocks
 from quant.recipe import Recipe, Rule
 from tests.converters.onnx_support import F32, convert, uniform
@@ -77,7 +77,7 @@ def test_any_order_of_chunks_from_any_thread_gives_the_same_bytes(
 def test_what_is_read_back_is_what_was_written(tiny: Callable[..., Path], tmp_path: Path) -> None:
     checkpoint = tiny("uneven")
     decoder = convert(checkpoint, tmp_path, MIXED)
-    with Checkpoint.open(checkpoint) as opened, OnnxReader(tmp_path, decoder, MIXED) as reader:
+    with Checkpoint.open(checkpoint) as opened, StoredOnnx(tmp_path, decoder, MIXED) as reader:
         for weight in decoder.weights():
             start, stop = weight.rows // 3, weight.rows - 1
             expected = MIXED.encode(weight, opened.weight_rows(weight, start, stop))
@@ -154,28 +154,28 @@ def test_a_damaged_variant_is_named(tiny: Callable[..., Path], tmp_path: Path) -
     data = tmp_path / "model.onnx.data"
     data.write_bytes(data.read_bytes()[:-10])
     with (
-        OnnxReader(tmp_path, decoder, F32) as reader,
+        StoredOnnx(tmp_path, decoder, F32) as reader,
         pytest.raises(BundleError, match=r"model\.onnx\.data ends inside lm_head"),
     ):
         reader.stored_rows(decoder.lm_head, 0, decoder.vocab_size)
     with (
-        OnnxReader(tmp_path, decoder, uniform("int8")) as reader,
+        StoredOnnx(tmp_path, decoder, uniform("int8")) as reader,
         pytest.raises(BundleError, match=r"no tensor lm_head\.codes"),
     ):
         reader.stored_rows(decoder.lm_head, 0, 1)
     graph = (tmp_path / "model.onnx").read_bytes()
     (tmp_path / "model.onnx").write_bytes(graph.replace(b"model.onnx.data", b"../.ssh/id_rsa."))
     with pytest.raises(BundleError, match="lies in"):
-        OnnxReader(tmp_path, decoder, F32)
+        StoredOnnx(tmp_path, decoder, F32)
     (tmp_path / "model.onnx").write_bytes(graph[: len(graph) // 2])
     with pytest.raises(BundleError, match="cannot be read"):
-        OnnxReader(tmp_path, decoder, F32)
+        StoredOnnx(tmp_path, decoder, F32)
     model = onnx.load_model_from_string(graph)
     model.graph.initializer[-1].external_data[1].value = "-4096"
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(BundleError, match="-4096"):
-        OnnxReader(tmp_path, decoder, F32)
+        StoredOnnx(tmp_path, decoder, F32)
     (tmp_path / "model.onnx").write_bytes(graph)
     data.unlink()
     with pytest.raises(BundleError, match="cannot be opened"):
-        OnnxReader(tmp_path, decoder, F32)
+        StoredOnnx(tmp_path, decoder, F32)

@@ -13,7 +13,7 @@ import pytest
 
 from converters.checkpoint import Checkpoint
 from converters.models import describe
-from converters.stored import open_stored
+from converters.rooms import ROOMS
 from edge import calibration, calibration_text
 from edge.bundle import load
 from edge.chat.templates import ChatTemplate
@@ -69,7 +69,7 @@ def test_both_formats_hold_the_same_codes_and_are_proven(tiny: Tiny, text: Path,
     for variant in load(tmp_path / "b").variants:
         recipe = Recipe.from_data(variant.recipe)
         assert {r.method for r in recipe.rules if r.pattern == "*"} == {"gptq"}
-        stored = open_stored(variant.format, variant.path, decoder, recipe)
+        stored = ROOMS[variant.format].open_stored(variant.path, decoder, recipe)
         rows.append([stored.rows(w, 0, w.rows) for w in decoder.weights() if w.is_matrix])
         stored.close()
     for first, second in zip(*rows, strict=True):

@@ -21,8 +21,8 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.gguf import strip
 from converters.models import describe
-from converters.onnx.reader import OnnxReader
-from converters.stored import open_stored
+from converters.onnx.stored import StoredOnnx
+from converters.rooms import ROOMS
 from edge.chat.templates import ChatTemplate
 from edge.proof import proof_tokens
 from edge.runtimes import open_runtime
@@ -106,14 +106,14 @@ def a_tensor_that_is_left_unread(world: World) -> None:
         world.edge("convert", world.tiny("phi4"), "--target", "cpu", "-o", "b", "--threads", "1")
 
 
-def _reader(world: World, change: Any = None) -> OnnxReader:
+def _reader(world: World, change: Any = None) -> StoredOnnx:
     """A reader of ./b/onnx-int4 after a change of its graph."""
     folder = world.path / "b" / "onnx-int4"
     if change is not None:
         graph = onnx.load(folder / "model.onnx", load_external_data=False)
         change(graph.graph)
         (folder / "model.onnx").write_bytes(graph.SerializeToString())
-    return OnnxReader(folder, decoder(world), INT4)
+    return StoredOnnx(folder, decoder(world), INT4)
 
 
 @case
@@ -204,7 +204,7 @@ def proof_text_that_the_embedding_cannot_hold(world: World) -> None:
 def genai_config_that_cannot_be_read(world: World) -> None:
     folder = bundle(world, "cpu") / "onnx-int4"
     (folder / "genai_config.json").write_text("{")
-    stored = open_stored("onnx", folder, decoder(world), INT4)
+    stored = ROOMS["onnx"].open_stored(folder, decoder(world), INT4)
     try:
         world.call(lambda: list(stored.facts(4096)))
     finally:

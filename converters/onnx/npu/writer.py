@@ -1,0 +1,64 @@
+"""One NPU variant being written: a folder that onnxruntime-genai runs as a decoder pipeline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from converters.decoder import Decoder
+from converters.errors import UnsupportedError
+from converters.onnx.genai_config import CONFIG_FILE
+from converters.onnx.npu import stages
+from converters.onnx.npu.config import npu_config
+from converters.onnx.npu.layout import Files, plan
+from converters.onnx.npu.limits import WINDOW, cache_length, check, context_limit
+from converters.onnx.rotary import cache_chunks
+from converters.onnx.tokenizer_files import read_tokenizer_files
+from converters.onnx.writer import OnnxWriter, begin
+from converters.writer import Storages
+
+
+def open_writer(
+    decoder: Decoder,
+    recipe: Storages,
+    directory: Path,
+    *,
+    context_length: int,
+    checkpoint_directory: Path,
+    model_name: str = "",
+    window: int = WINDOW,
+) -> OnnxWriter:
+    """Begin a variant in `directory` (made if missing) for `context_length` usable tokens.
+
+    UnsupportedError for what `check` refuses and for a context beyond `context_limit`; CheckpointError when the
+    tokenizer files are missing.
+    """
+    del model_name  # a folder names itself
+    check(decoder, recipe)
+    limit, why = context_limit(decoder)
+    if not 0 < context_length <= limit:
+        raise UnsupportedError(
+            f"context length {context_length} is not in 1..{limit} of {decoder.architecture} on an NPU: {why}",
+            hint=f"try: --context {limit}",
+        )
+    files = plan(decoder, recipe, cache_length(context_length, window))
+    small = read_tokenizer_files(checkpoint_directory, decoder.vocab_size)
+    small |= small_files(decoder, files, context_length, window)
+    tables = cache_chunks(decoder.rope, cache_length(context_length, window))
+    return begin(decoder, [files.head, files.layers], directory, small, tables)
+
+
+def small_files(
+    decoder: Decoder, files: Files, context_length: int, window: int = WINDOW
+) -> dict[str, bytes]:
+    """Graphs and config by file name."""
+    cache = cache_length(context_length, window)
+    graphs = {
+        "embeddings": stages.embeddings(decoder, files),
+        "context": stages.layers(decoder, files, window, cache),
+        "iterator": stages.layers(decoder, files, 1, cache),
+        "lm_head": stages.lm_head(decoder, files),
+    }
+    config = json.dumps(npu_config(decoder, cache, window), indent=2) + "\n"
+    written = {f"{name}.onnx": graph.SerializeToString(deterministic=True) for name, graph in graphs.items()}
+    return {**written, CONFIG_FILE: config.encode()}

@@ -1,0 +1,48 @@
+"""The formats that a checkpoint can become, one room each behind one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from converters import gguf, onnx
+from converters.decoder import Decoder
+from converters.onnx import npu
+from converters.verify import Stored
+from converters.writer import ArtifactWriter, Storages
+
+
+class Room(Protocol):
+    """What a format's package offers."""
+
+    def check(self, decoder: Decoder, recipe: Storages) -> None:
+        """UnsupportedError, by name, for what no artifact of this format would compute rightly."""
+
+    def context_limit(self, decoder: Decoder) -> tuple[int, str | None]:
+        """The longest context that is right here, and why where that is less than the checkpoint claims."""
+
+    def planned_bytes(self, decoder: Decoder, recipe: Storages, *, context_length: int) -> int:
+        """Bytes of the weights' file or files."""
+
+    def planned_files(self, decoder: Decoder, recipe: Storages, context_length: int) -> Mapping[str, int]:
+        """Bytes of every file of a folder, tokenizer files left out; of a single file {"": bytes}."""
+
+    def open_writer(
+        self,
+        decoder: Decoder,
+        recipe: Storages,
+        path: Path,
+        *,
+        context_length: int,
+        checkpoint_directory: Path,
+        model_name: str,
+    ) -> ArtifactWriter:
+        """Begin an artifact at `path` (a folder is made if missing)."""
+
+    def open_stored(self, path: Path, decoder: Decoder, recipe: Storages) -> Stored:
+        """Read an artifact back for the proof. BundleError when it is damaged."""
+
+
+ROOMS: Mapping[str, Room] = {"onnx": onnx, "gguf": gguf, "npu": npu}
+"""By the format's name."""

@@ -1,0 +1,50 @@
+"""What an artifact can be, and the engine that runs each kind. Imports nothing: targets and doctor read it.
+
+The code that writes and reads a format is its room (`converters.rooms`), the code that runs it is in `edge.runtimes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INSTALL_GENAI = "pip install onnxruntime-genai"
+INSTALL_LLAMA_CPP = "pip install llama-cpp-python==0.3.36"
+"""The version that the tests run; pyproject.toml pins the same in the extra `gguf`."""
+INSTALL_QNN = "pip install onnxruntime-qnn==2.7.0"
+"""The version that the tests run; pyproject.toml pins the same in the extra `npu`."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A Python module that runs artifacts, and the command that installs it."""
+
+    title: str
+    module: str
+    install: str
+
+
+GENAI = Engine("onnxruntime-genai", "onnxruntime_genai", INSTALL_GENAI)
+LLAMA_CPP = Engine("llama.cpp", "llama_cpp", INSTALL_LLAMA_CPP)
+QNN = Engine("onnxruntime-qnn", "onnxruntime_qnn", INSTALL_QNN)
+
+
+@dataclass(frozen=True)
+class Format:
+    """`engines`: all that must be installed to run it here; the first one names the runtime. `folder`: whether an
+    artifact is a folder, else a single file."""
+
+    name: str
+    runtime: str
+    engines: tuple[Engine, ...]
+    folder: bool = True
+
+
+FORMATS = {
+    each.name: each
+    for each in (
+        Format("onnx", "onnxruntime-genai", (GENAI,)),
+        Format("gguf", "llama.cpp", (LLAMA_CPP,), folder=False),
+        Format("npu", "onnxruntime-genai with Qualcomm QNN", (GENAI, QNN)),
+        Format("dml", "onnxruntime-genai with DirectML", (GENAI,)),
+    )
+}
