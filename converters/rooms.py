@@ -14,7 +14,9 @@ from converters.writer import ArtifactWriter, Storages
 
 
 class Room(Protocol):
-    """What a format's package offers."""
+    """What a format's package offers. BLOCK_FORMATS: the storages in blocks that its runtime multiplies by."""
+
+    BLOCK_FORMATS: frozenset[str]
 
     def check(self, decoder: Decoder, recipe: Storages) -> None:
         """UnsupportedError, by name, for what no artifact of this format would compute rightly."""

@@ -40,6 +40,8 @@ class Variant:
     precision: str
     context_length: int
     recipe: Mapping[str, Any]
+    source: str | None = None
+    """The variant that a context binary was compiled from."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def load(directory: Path) -> Bundle:
                 precision=str(entry["precision"]),
                 context_length=int(entry["context_length"]),
                 recipe=entry["recipe"],
+                source=entry.get("compiled_from"),
             )
             for entry in manifest["variants"]
         )

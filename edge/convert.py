@@ -22,6 +22,7 @@ from edge.calibration import calibrate
 from edge.formats import FORMATS
 from edge.machine import peak_memory
 from edge.manifest import build_manifest, copy_shared_files
+from edge.npu.contexts import place
 from edge.plan import plan
 from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress
@@ -77,6 +78,7 @@ def convert(planned: Plan, progress: Progress) -> Report:
         began = time.perf_counter()
         read = _stream(planned, decoder, checkpoint, directory, progress)
         converted = time.perf_counter() - began
+        placement = place(planned, directory, progress)
         copy_shared_files(planned.source.directory, directory)
         proof = None
         if request.proof:
@@ -87,6 +89,8 @@ def convert(planned: Plan, progress: Progress) -> Report:
         manifest = build_manifest(planned, decoder, proof, _hash_and_sync(directory, progress))
         if calibration:
             manifest["calibration"] = calibration
+        if placement:
+            manifest["placement"] = placement
         write_json(directory / MANIFEST, manifest)
     progress.done()
     sizes = {name: entry["size"] for name, entry in manifest["files"].items()}
@@ -158,7 +162,7 @@ def _stream(
     writers: list[ArtifactWriter] = []
     streams: dict[Recipe, list[ArtifactWriter]] = {}
     try:
-        for variant in planned.variants:
+        for variant in (v for v in planned.variants if v.source is None):
             writer = _open_writer(planned, variant, decoder, directory)
             writers.append(writer)
             streams.setdefault(variant.recipe, []).append(writer)
@@ -198,6 +202,8 @@ def _subjects(planned: Plan, directory: Path) -> list[Subject]:
             recipe=v.recipe,
             context_length=v.context_length,
             limits=strictest([t.limits_of(v.precision) for t in v.targets]),
+            source=v.source,
+            tokens=min(t.proof_tokens for t in v.targets),
         )
         for v in planned.variants
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from converters.decoder import Decoder
 from converters.writer import Storages
 from edge.engine_settings import EngineSettings
-from edge.fitting import genai, llamacpp
+from edge.fitting import genai, llamacpp, qnn
 from edge.fitting.llamacpp import Cpu
 from edge.fitting.memory import Memory
 
@@ -22,13 +22,15 @@ def device_memory(
     cpu: Cpu = "x86-64",
     settings: EngineSettings | None = None,
 ) -> Memory:
-    """Peak memory of the engine of `format_name` ("onnx" or "gguf") with a cache for `context_length` tokens.
+    """Peak memory of the engine of `format_name` with a cache for `context_length` tokens.
 
     filled: how many of them are really used (default: all). cpu: what kind of processor runs it; the default is
     what the formulas were measured on. settings: how the engine is set up, as by a target's profile.
     """
     settings = settings or EngineSettings()
     filled = min(filled or context_length, context_length)
+    if format_name == "npu":
+        return qnn.memory(decoder, recipe, context_length)
     if format_name == "onnx":
         return genai.memory(decoder, recipe, context_length, filled=filled, settings=settings)
     return llamacpp.memory(decoder, recipe, context_length, filled=filled, cpu=cpu, settings=settings)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
+from converters.rooms import ROOMS
 from converters.writer import Storage
 from edge.mixed_costs import measured_costs, measuring_memory
 from edge.mixed_sizes import Group, PlannedBytes, bits_per_weight, by_bits, by_bytes, fused
@@ -64,12 +65,12 @@ def choose_recipe(
     artifacts: Sequence[PlannedBytes],
     progress: Progress,
 ) -> Mixed:
-    """The recipe of least expected KL within `budget`, for all `formats` ("onnx", "gguf") and `artifacts`.
+    """The recipe of least expected KL within `budget`, for all `formats` (names) and `artifacts`.
 
     windows: token ids [n, length]; WINDOWS of them are looked at. Raises UnsupportedError for a budget that no
     recipe meets, or that the largest stays below, and CheckpointError naming the weight that is not finite.
     """
-    storages = [s for s, f in FORMATS.items() if f.in_onnx or "onnx" not in formats]
+    storages = [s for s in FORMATS if all(s in ROOMS[name].BLOCK_FORMATS for name in formats)]
     options = cast(list[Storage], storages)
     groups = [g for g in fused(decoder) if g.in_blocks]
     if budget.bits_per_weight is not None:

@@ -20,6 +20,8 @@ from edge.formats import FORMATS
 from edge.machine import cores
 from edge.manifest import check_side_files
 from edge.mixed import Mixed, choose_recipe
+from edge.npu.socs import get_socs
+from edge.npu.variants import with_contexts
 from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress, Silent
 from edge.sources import Resolved, resolve
@@ -67,7 +69,9 @@ def plan(
         )
     check_side_files(source.directory)
     mixed = _mixed(request, targets, source.directory, decoder, progress or Silent())
+    socs = get_socs(request.socs)
     variants = _variants(request, targets, decoder, source.name, mixed.recipe if mixed else None)
+    variants = with_contexts(variants, decoder, socs)
     output = request.output or Path("bundles") / f"{source.name}-{'-'.join(t.name for t in targets)}"
     notes = ([mixed.note()] if mixed else []) + _notes(variants, decoder)
     calibration = _calibration(request, source.directory, decoder, variants)

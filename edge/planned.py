@@ -12,6 +12,7 @@ from edge import streaming
 from edge.calibration_cost import CalibrationPlan
 from edge.fit import Memory
 from edge.mixed import Budget, Mixed
+from edge.npu.socs import Soc
 from edge.proof import MAX_LOGIT_BYTES
 from edge.sources import Resolved
 from edge.targets import Target
@@ -43,6 +44,9 @@ class ConvertRequest:
     bits_per_weight: float | None = None
     size_mb: float | None = None
     """Instead of a precision or recipe: a budget (see edge.mixed)."""
+    socs: tuple[str, ...] = ()
+    allow_cpu: bool = False
+    """Of an NPU's graphs: whether nodes may run on the CPU."""
     locked: bool = False
     frozen: bool = False
 
@@ -79,6 +83,9 @@ class PlannedVariant:
     context_reason: str | None
     disk_bytes: int
     memory: Memory
+    soc: Soc | None = None
+    """Compiled for it, from the variant called `source`."""
+    source: str | None = None
 
     @property
     def device_bytes(self) -> int:
@@ -93,6 +100,7 @@ class PlannedVariant:
             "precision": self.precision,
             "context_length": self.context_length,
             "context_reason": self.context_reason,
+            **({"soc": self.soc.name, "compiled_from": self.source} if self.soc else {}),
             "disk_bytes": self.disk_bytes,
             "device_memory_bytes": self.device_bytes,
             "device_memory": self.memory.to_data(),

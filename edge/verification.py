@@ -68,6 +68,8 @@ def subjects(bundle: Bundle) -> list[Subject]:
             path=variant.path,
             recipe=Recipe.from_data(variant.recipe),
             context_length=variant.context_length,
+            source=variant.source,
+            tokens=min(get_target(name).proof_tokens for name in variant.targets),
             limits=strictest([get_target(name).limits_of(variant.precision) for name in variant.targets]),
         )
         for variant in bundle.variants

@@ -13,8 +13,19 @@ from converters.gguf.limits import check, context_limit
 from converters.gguf.stored import open_stored
 from converters.gguf.writer import open_writer, planned_bytes
 from converters.writer import Storages
+from quant.blocks import FORMATS
 
-__all__ = ["check", "context_limit", "open_stored", "open_writer", "planned_bytes", "planned_files"]
+BLOCK_FORMATS = frozenset(FORMATS)
+
+__all__ = [
+    "BLOCK_FORMATS",
+    "check",
+    "context_limit",
+    "open_stored",
+    "open_writer",
+    "planned_bytes",
+    "planned_files",
+]
 
 
 def planned_files(decoder: Decoder, recipe: Storages, context_length: int) -> Mapping[str, int]:

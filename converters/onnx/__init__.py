@@ -9,12 +9,13 @@ from converters.decoder import Decoder
 from converters.onnx.decoder_graph import build
 from converters.onnx.genai_config import CONFIG_FILE, GRAPH_FILE, genai_config
 from converters.onnx.layout import DATA_FILE, plan
-from converters.onnx.limits import check, context_limit
+from converters.onnx.limits import BLOCK_FORMATS, check, context_limit
 from converters.onnx.stored import open_stored
 from converters.onnx.writer import OnnxWriter, open_writer
 from converters.writer import Storages
 
 __all__ = [
+    "BLOCK_FORMATS",
     "OnnxWriter",
     "check",
     "context_limit",

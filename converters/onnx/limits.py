@@ -10,6 +10,7 @@ from quant.blocks import FORMATS
 REREAD_AT = 4096
 """Where onnxruntime-genai computes the cache anew when a LongRoPE model grows beyond it (generators.cpp)."""
 
+BLOCK_FORMATS = frozenset(name for name, each in FORMATS.items() if each.in_onnx)
 _FUSED_HEAD_MULTIPLE = 16
 _FUSED_ROTARY_MULTIPLE = 16
 
@@ -53,7 +54,7 @@ def check(decoder: Decoder, recipe: Storages) -> None:
         )
     for weight in decoder.weights():
         storage = recipe.storage(weight)
-        if storage in FORMATS and not FORMATS[storage].in_onnx:
+        if storage in FORMATS and storage not in BLOCK_FORMATS:
             raise UnsupportedError(
                 f"{weight.name} is stored as {storage}, but onnxruntime multiplies by 2, 4 or 8 bits only",
                 hint="give it int4 or int8 in the recipe, or convert for llama.cpp alone: --target android",

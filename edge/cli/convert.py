@@ -79,6 +79,15 @@ def convert(
     spill: Annotated[
         bool, typer.Option("--spill", help="Keep the calibration's activations on disk, not in memory.")
     ] = False,
+    soc: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SOC[,SOC]", help="Compile an NPU target for these SoCs; `edge targets` lists them."
+        ),
+    ] = None,
+    allow_cpu: Annotated[
+        bool, typer.Option("--allow-cpu", help="Let nodes that an NPU does not take run on the CPU.")
+    ] = False,
     locked: Annotated[
         bool, typer.Option("--locked", help="Fail if `edge lock` would change the lock.")
     ] = False,
@@ -110,6 +119,8 @@ def convert(
         spill=spill,
         bits_per_weight=bits_per_weight,
         size_mb=size_mb,
+        socs=tuple(name.strip() for word in soc or () for name in word.split(",") if name.strip()),
+        allow_cpu=allow_cpu,
         locked=locked,
         frozen=frozen,
     )

@@ -43,6 +43,7 @@ def targets(
 
     Add your own as a TOML file in the configuration directory, or as [targets.NAME] in ./edge.toml.
     """
+    from edge.npu.socs import load_socs
     from edge.targets import load_targets
 
     known = load_targets()
@@ -59,8 +60,14 @@ def targets(
     for name, value in (("--target", target), ("--precision", precision), ("--context", context)):
         if value:
             raise typer.BadParameter(f"{name} says how a model is to fit: add --fit MODEL")
+    socs = load_socs()
     if as_json:
-        console.write_json({"targets": [each.to_data() for _, each in sorted(known.items())]})
+        console.write_json(
+            {
+                "targets": [each.to_data() for _, each in sorted(known.items())],
+                "socs": [soc.to_data() for soc in socs.values()],
+            }
+        )
         return
     for _, each in sorted(known.items()):
         console.write(f"{each.name}: {console.clean(each.title)}")
@@ -68,6 +75,10 @@ def targets(
         console.write(f"  precision  {each.precision} (of {', '.join(each.limits)})")
         console.write(f"  context    {each.context_length} tokens, memory up to {each.memory_mb} MiB")
         console.write(f"  proven on  {console.clean(each.proven)}")
+    console.write()
+    rows = [(s.name, s.title, f"v{s.htp_arch}", f"{', '.join(s.devices)} ({s.years})") for s in socs.values()]
+    for line in console.table(("SoC, for --soc", "called", "HTP", "in"), rows):
+        console.write(line)
 
 
 def _write_fit(found: Fit) -> None:

@@ -1,6 +1,7 @@
 """Device targets: one TOML file each, here, in the person's config directory, or in the project's edge.toml.
 
-A target file holds: title, format, precision, context_length, memory_mb, proven, where it asks for more or less
+A target file holds: title, format, precision, context_length, memory_mb, proven, proof_tokens (where a proof must run
+fewer than others), where it asks for more or less
 than `limits.toml` does one table `[limits.<precision>]` per precision that its proof accepts (see `Limits`), and
 where it was measured a table `[profile]` (`edge.targets.profile`).
 """
@@ -22,7 +23,7 @@ from edge.targets.profile import Profile
 
 _HERE = Path(__file__).parent
 _SHARED_LIMITS = _HERE / "limits.toml"
-_NO_TARGETS = ("limits.toml", "phones.toml")
+_NO_TARGETS = ("limits.toml", "phones.toml", "socs.toml")
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Target:
     memory_mb: int
     proven: str
     limits: Mapping[str, Limits]
+    proof_tokens: int = 256
     profile: Profile = field(default_factory=Profile)
 
     def to_data(self) -> dict[str, Any]:
@@ -131,8 +133,8 @@ def _target(name: str, table: Mapping[str, Any], file: Path) -> Target:
         for key in ("title", "precision", "proven"):
             if not isinstance(fields[key], str):
                 raise TypeError(f"{key} is no string")
-        for key in ("context_length", "memory_mb"):
-            if not isinstance(fields[key], int) or fields[key] < 1:
+        for key in ("context_length", "memory_mb", "proof_tokens"):
+            if not isinstance(getattr(target, key), int) or getattr(target, key) < 1:
                 raise TypeError(f"{key} is no positive integer")
         for values in limits.values():
             if not all(isinstance(value, int | float) for value in vars(values).values()):

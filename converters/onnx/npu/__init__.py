@@ -10,12 +10,20 @@ from collections.abc import Mapping
 
 from converters.decoder import Decoder
 from converters.onnx.npu.layout import plan
-from converters.onnx.npu.limits import cache_length, check, context_limit
+from converters.onnx.npu.limits import BLOCK_FORMATS, cache_length, check, context_limit
 from converters.onnx.npu.stored import open_stored
 from converters.onnx.npu.writer import open_writer, small_files
 from converters.writer import Storages
 
-__all__ = ["check", "context_limit", "open_stored", "open_writer", "planned_bytes", "planned_files"]
+__all__ = [
+    "BLOCK_FORMATS",
+    "check",
+    "context_limit",
+    "open_stored",
+    "open_writer",
+    "planned_bytes",
+    "planned_files",
+]
 
 
 def planned_bytes(decoder: Decoder, recipe: Storages, *, context_length: int) -> int:

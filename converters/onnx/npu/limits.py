@@ -8,6 +8,8 @@ from converters.onnx import limits as cpu
 from converters.writer import Storages
 from quant.blocks import FORMATS
 
+BLOCK_FORMATS = frozenset(name for name in cpu.BLOCK_FORMATS if FORMATS[name].symmetric)
+"""Asymmetric blocks run on the emulator too, as MatMulNBits; the vendor's own formats are symmetric."""
 WINDOW = 64
 """Tokens of a prompt that run at once."""
 
@@ -48,7 +50,7 @@ def check(decoder: Decoder, recipe: Storages) -> None:
         )
     for weight in decoder.weights():
         storage = recipe.storage(weight)
-        if weight.is_matrix and (storage not in FORMATS or not FORMATS[storage].symmetric):
+        if weight.is_matrix and storage not in BLOCK_FORMATS:
             raise UnsupportedError(
                 f"{weight.name} is stored as {storage}: the NPU's MatMulNBits takes symmetric int4 and int8 only",
                 hint=_hint(weight.shape[1]),
