@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -21,6 +22,7 @@ from edge.machine import cores
 from edge.manifest import check_side_files
 from edge.mixed import Mixed, choose_recipe
 from edge.npu.socs import get_socs
+from edge.npu.variants import FORMAT as NPU
 from edge.npu.variants import with_contexts
 from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress, Silent
@@ -56,6 +58,11 @@ def plan(
     if not request.targets:
         raise UnsupportedError("no target is named", hint="add --target android or --target cpu")
     targets = [get_target(name) for name in dict.fromkeys(request.targets)]
+    if request.activations != "f16" and all(target.format != NPU for target in targets):
+        raise UnsupportedError(
+            f"--activations {request.activations} is for NPU targets, and none is named",
+            hint="add --target android-npu",
+        )
     source = source or resolve(
         request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
     )
@@ -149,11 +156,11 @@ def _variants(
         room.check(decoder, recipe)
         context = min(request.context or target.context_length, room.context_limit(decoder)[0])
         grouped.setdefault((target.format, precision, context), []).append(target)
-    labels = [f"{format_name}-{precision}" for format_name, precision, _ in grouped]
+    labels = [_label(request, format_name, precision) for format_name, precision, _ in grouped]
     variants = []
     for (format_name, precision, context), members in grouped.items():
         room, recipe = ROOMS[format_name], _recipe(request, members[0], mixed)
-        label = f"{format_name}-{precision}"
+        label = _label(request, format_name, precision)
         suffix = f"-{context}" if labels.count(label) > 1 else ""
         asked = max(request.context or target.context_length for target in members)
         reason = room.context_limit(decoder)[1] or "the checkpoint's own limit"
@@ -178,6 +185,11 @@ def _variants(
     return variants
 
 
+def _label(request: ConvertRequest, format_name: str, precision: Precision) -> str:
+    numbers = f"-{request.activations}" if format_name == NPU and request.activations != "f16" else ""
+    return f"{format_name}-{precision}{numbers}"
+
+
 def _recipe(request: ConvertRequest, target: Target, mixed: Recipe | None) -> Recipe:
     if mixed:
         recipe = mixed
@@ -185,6 +197,8 @@ def _recipe(request: ConvertRequest, target: Target, mixed: Recipe | None) -> Re
         recipe = Recipe.load(request.recipe)
     else:
         recipe = Recipe.preset(cast(Precision, request.precision or target.precision))
+    if target.format == NPU and request.activations != recipe.activations:
+        recipe = replace(recipe, activations=request.activations)
     return recipe.calibrated() if request.calibrate else recipe
 
 

@@ -60,3 +60,8 @@ class _Watched:
             low, high = self._ranges.get(name, (np.inf, -np.inf))
             self._ranges[name] = (min(low, float(values.min())), max(high, float(values.max())))
         return outputs
+
+
+def widened(ranges: Ranges, margin: float) -> Ranges:
+    """Each end `margin` times as far from zero."""
+    return {name: (low * margin, high * margin) for name, (low, high) in ranges.items()}

@@ -42,6 +42,12 @@ def unmeasured(decoder: Decoder) -> dict[str, Range]:
     return {f"{weight.name}.{end}": (-1.0, 1.0) for weight in matrices for end in ("in", "out")}
 
 
+def ranges_json(ranges: Mapping[str, Range]) -> bytes:
+    """As JSON that says every number exactly, and has the same size whatever they are."""
+    lines = (f'  "{name}": [{low: .17e}, {high: .17e}]' for name, (low, high) in sorted(ranges.items()))
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
 def value_ranges(decoder: Decoder, layout: Layout, ranges: Mapping[str, Range]) -> dict[str, Range]:
     """By the names that values have in the graph."""
     found = {}

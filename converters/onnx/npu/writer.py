@@ -13,7 +13,7 @@ from converters.onnx.npu import stages
 from converters.onnx.npu.config import npu_config
 from converters.onnx.npu.layout import Files, plan
 from converters.onnx.npu.limits import WINDOW, cache_length, check, context_limit
-from converters.onnx.npu.qdq import RANGES_FILE, rounded_layers, unmeasured
+from converters.onnx.npu.qdq import RANGES_FILE, ranges_json, rounded_layers, unmeasured
 from converters.onnx.rotary import cache_chunks
 from converters.onnx.tokenizer_files import read_tokenizer_files
 from converters.onnx.writer import OnnxWriter, begin
@@ -60,7 +60,7 @@ def small_files(
         # A plan knows no ranges yet; what it asks for, sizes, does not depend on them.
         ranges = recipe.ranges or unmeasured(decoder)
         layers = partial(rounded_layers, decoder, files.layers, ranges)
-        more = {RANGES_FILE: (json.dumps(ranges, indent=1) + "\n").encode()}
+        more = {RANGES_FILE: ranges_json(ranges)}
     graphs = {
         "embeddings": stages.embeddings(decoder, files),
         "context": layers(window, cache),
