@@ -9,6 +9,7 @@ whichever costs less; that also does what genai cannot, rewind.
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ class QnnRuntime:
     def __init__(self, path: Path, shape: _Shape, stop_ids: frozenset[int], *, compiled: bool) -> None:
         import onnxruntime_genai as og
 
-        self.name = f"onnxruntime-genai {og.__version__}, onnxruntime-qnn {plugin.TESTED}"
+        emulated = " (emulated NPU)" if platform.machine() in ("x86_64", "AMD64") else ""
+        self.name = f"onnxruntime-genai {og.__version__}, onnxruntime-qnn {plugin.TESTED}{emulated}"
         self.context_length = shape.context_length
         self.vocab_size = shape.vocab_size
         self._og = og
@@ -91,7 +93,8 @@ class QnnRuntime:
         self._counted = 0
         self._generator: Any = None
         try:
-            self._model: Any = _model(og, path, compiled=compiled)
+            with plugin.stdout_kept_clean():
+                self._model: Any = _model(og, path, compiled=compiled)
         except RuntimeError as error:
             cause = str(error).splitlines()[0]
             raise UnsupportedError(
