@@ -85,8 +85,10 @@ class Divergence:
     cosine: float
 
     def to_data(self) -> dict[str, Any]:
-        # Six digits: enough to judge, few enough that no BLAS or thread count shows.
-        return {k: v if isinstance(v, int) else float(f"{v:.4g}") for k, v in asdict(self).items()}
+        # Few enough digits that no BLAS or thread count shows.
+        return {k: v if isinstance(v, int) else float(f"{v:.4g}") for k, v in asdict(self).items()} | {
+            "cosine": round(self.cosine, 5)
+        }
 
 
 def divergence(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> Divergence:

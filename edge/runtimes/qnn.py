@@ -1,9 +1,9 @@
 """onnxruntime-genai with Qualcomm's plugin: runs the folders of format "npu", on the NPU or its emulator.
 
-genai pads every append to whole windows and goes on after the padding: only an append that begins at a multiple of
-the window is right (measured: logits of a second, unaligned append have nothing to do with the model). Here an append
-that would not be aligned goes token by token through the iterator, or everything is run again from the start,
-whichever costs less; that also does what genai cannot, rewind.
+genai pads every append to whole windows and goes on after the padding: an append is right only where it begins at a
+multiple of the window and no single token ran before it (measured: after any other, logits have nothing to do with the
+model). Here an append that would be neither goes token by token through the iterator, or everything is run again from
+the start, whichever costs less; that also does what genai cannot, rewind.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import MachineError, UnsupportedError
-from converters.onnx.npu.config import NPU_STAGES, PIPELINE_TYPE, session_options
+from converters.onnx.npu.config import FALLBACK, NPU_STAGES, PIPELINE_TYPE, session_options
 from edge.engine_settings import EngineSettings
 from edge.npu import plugin
 from edge.npu.binary import check_binaries
@@ -48,7 +48,9 @@ def load(path: Path, *, context_length: int | None, settings: EngineSettings, ex
         cache, vocab_size = int(model["context_length"]), int(model["vocab_size"])
         window = int(model["decoder"]["sliding_window"]["window_size"])
         stages = model["decoder"]["pipeline"][0]
-        compiled = all("session_options" in stages[stage] for stage in NPU_STAGES)
+        options = [stages[stage].get("session_options", {}) for stage in NPU_STAGES]
+        compiled = all("provider_options" in each for each in options)
+        allow_cpu = any(each.get(FALLBACK) == "0" for each in options)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UnsupportedError(
             f"{path / 'genai_config.json'}: {error!r} is missing or no number", hint=f"edge inspect {path}"
@@ -63,7 +65,8 @@ def load(path: Path, *, context_length: int | None, settings: EngineSettings, ex
     if compiled:
         check_binaries(path)
     shape = _Shape(context_length or limit, cache, window, vocab_size)
-    return QnnRuntime(path, shape, frozenset(token_ids(model.get("eos_token_id"))), compiled=compiled)
+    stop_ids = frozenset(token_ids(model.get("eos_token_id")))
+    return QnnRuntime(path, shape, stop_ids, compiled=compiled, allow_cpu=allow_cpu)
 
 
 class _Shape:
@@ -75,10 +78,11 @@ class _Shape:
 
 
 class QnnRuntime:
-    """See `Runtime`. `_counted`: what genai counts, padding included; `_aligned`: the cache ends where a window may
-    begin."""
+    """See `Runtime`. `_counted`: tokens as genai counts them, padding included."""
 
-    def __init__(self, path: Path, shape: _Shape, stop_ids: frozenset[int], *, compiled: bool) -> None:
+    def __init__(
+        self, path: Path, shape: _Shape, stop_ids: frozenset[int], *, compiled: bool, allow_cpu: bool
+    ) -> None:
         import onnxruntime_genai as og
 
         emulated = " (emulated NPU)" if platform.machine() in ("x86_64", "AMD64") else ""
@@ -91,10 +95,11 @@ class QnnRuntime:
         self._tokenizer = FolderTokenizer(path)
         self._ids: list[int] = []
         self._counted = 0
+        self._singles_ran = False
         self._generator: Any = None
         try:
             with plugin.stdout_kept_clean():
-                self._model: Any = _model(og, path, compiled=compiled)
+                self._model: Any = _model(og, path, compiled=compiled, allow_cpu=allow_cpu)
         except RuntimeError as error:
             cause = str(error).splitlines()[0]
             raise UnsupportedError(
@@ -167,7 +172,7 @@ class QnnRuntime:
             )
         ids, start = [*self._ids, *new], len(self._ids)
         single = self._singles(len(new))
-        if one_by_one and start and self._counted + len(new) <= self._shape.cache:
+        if one_by_one and self._generator and self._counted + len(new) <= self._shape.cache:
             single = len(new)
         self._ids = []  # what an interrupt leaves: nothing that counts as cached
         try:
@@ -187,8 +192,8 @@ class QnnRuntime:
         window, start = self._shape.window, len(self._ids)
         if self._generator is None or start == 0:
             return None
-        single = min(count, -start % window)
-        windows = -(-(count - single) // window)
+        windows = 0 if self._singles_ran or start % window else -(-count // window)
+        single = 0 if windows else count
         beyond = self._counted + single + windows * window > self._shape.cache
         anew = WINDOW_COST * -(-(start + count) // window)
         return None if beyond or single + WINDOW_COST * windows > anew else single
@@ -197,7 +202,7 @@ class QnnRuntime:
         parameters = self._og.GeneratorParams(self._model)
         parameters.set_search_options(max_length=self._shape.cache, do_sample=False, batch_size=1)
         self._generator = self._og.Generator(self._model, parameters)
-        self._counted = 0
+        self._counted, self._singles_ran = 0, False
 
     def _window(self, ids: list[int], start: int) -> NDArray[np.float32]:
         """Positions [start, len(ids)), the last window padded."""
@@ -216,19 +221,21 @@ class QnnRuntime:
         self._generator.generate_next_token()
         self._ids = ids
         self._counted += 1
+        self._singles_ran = True
         return np.asarray(self._generator.get_logits(), dtype=np.float32).reshape(1, -1)
 
 
-def _model(og: Any, path: Path, *, compiled: bool) -> Any:
+def _model(og: Any, path: Path, *, compiled: bool, allow_cpu: bool) -> Any:
     config = og.Config(str(path))
     if compiled:
         return og.Model(config)
     (soc,) = get_socs([DEFAULT])
     with plugin.graph_options(soc) as options:
-        config.overlay(json.dumps(_overlay(options)))
+        config.overlay(json.dumps(_overlay(options, allow_cpu=allow_cpu)))
         return og.Model(config)
 
 
-def _overlay(options: Mapping[str, str]) -> dict[str, Any]:
-    stages = {stage: {"session_options": session_options(options)} for stage in NPU_STAGES}
+def _overlay(options: Mapping[str, str], *, allow_cpu: bool) -> dict[str, Any]:
+    chosen = session_options(options, allow_cpu=allow_cpu)
+    stages = {stage: {"session_options": chosen} for stage in NPU_STAGES}
     return {"model": {"decoder": {"pipeline": [stages]}}}
