@@ -52,7 +52,7 @@ def register(engine: str) -> None:
     try:
         library = importlib.import_module(engine)
         library.register_execution_provider_library(PROVIDER, onnxruntime_qnn.get_library_path())
-    except (ImportError, OSError, RuntimeError) as error:
+    except Exception as error:  # the engines' own exceptions share no base but this
         raise MachineError(
             f"the NPU plugin cannot be loaded: {str(error).splitlines()[0]}", hint="edge doctor"
         ) from None

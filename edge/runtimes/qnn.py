@@ -28,6 +28,7 @@ from edge.runtimes.tokenizer import FolderTokenizer, read_json, token_ids
 
 SINGLES = 2
 """Tokens at the end of a teacher-forced sequence that go through the iterator."""
+_MOST_CONFIG = 1 << 20
 WINDOW_COST = 4
 """A window costs about as much as so many single tokens: those read all weights each, and so does a window, once,
 but computes more."""
@@ -35,7 +36,10 @@ but computes more."""
 
 def accepts(path: Path) -> bool:
     file = path / "genai_config.json"
-    return file.is_file() and f'"{PIPELINE_TYPE}"' in file.read_text(encoding="utf-8", errors="replace")
+    if not file.is_file():
+        return False
+    with file.open("rb") as config:
+        return f'"{PIPELINE_TYPE}"'.encode() in config.read(_MOST_CONFIG)
 
 
 def load(path: Path, *, context_length: int | None, settings: EngineSettings, exact: bool) -> QnnRuntime:
