@@ -20,7 +20,7 @@ from typing import Any
 from converters.errors import BundleError
 from edge.machine import peak_memory
 from edge.npu import plugin
-from edge.npu.binary import context_of
+from edge.npu.binary import binaries_of
 from edge.npu.compiler import answer_with, ask, open_session
 from edge.npu.socs import Soc, get_socs
 
@@ -68,13 +68,13 @@ def _make(graphs: Sequence[Path], socs: Sequence[Soc], binaries: Sequence[Path])
     plugin.require()
     asked = {
         "graph": str(graphs[0]),
-        "graphs": [str(graph) for graph in graphs],
+        "graphs": [str(graph.absolute()) for graph in graphs],
         "soc": ", ".join(soc.name for soc in socs),
         "socs": [soc.name for soc in socs],
-        "binaries": [str(binary) for binary in binaries],
+        "binaries": [str(binary.absolute()) for binary in binaries],
     }
     answer = ask(__name__, asked, graphs[0], binaries)
-    return Made(context_of(binaries[-1]), answer["seconds"], answer["peak_bytes"])
+    return Made(binaries_of(binaries[-1])[0], answer["seconds"], answer["peak_bytes"])
 
 
 def _main(asked: dict[str, Any]) -> dict[str, Any]:
