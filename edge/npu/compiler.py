@@ -62,7 +62,10 @@ def compile_graph(graph: Path, soc: Soc, binary: Path | None, *, allow_cpu: bool
     }
     answer = ask(__name__, asked, graph, [binary] if binary else [])
     nodes = tuple(Placed(*node) for node in answer["nodes"])
-    return Compiled(nodes, answer["seconds"], answer["peak_bytes"])
+    compiled = Compiled(nodes, answer["seconds"], answer["peak_bytes"])
+    if binary and compiled.elsewhere() and not allow_cpu:
+        _remove(binary)  # the runtime wrote it before it refused to let nodes fall back
+    return compiled
 
 
 def ask(module: str, asked: Mapping[str, Any], graph: Path, binaries: Sequence[Path]) -> dict[str, Any]:
@@ -76,11 +79,15 @@ def ask(module: str, asked: Mapping[str, Any], graph: Path, binaries: Sequence[P
     if answer and "cause" not in answer:
         return answer
     for binary in binaries:
-        for left in binary.parent.glob(f"{binary.stem}*"):
-            left.unlink()
+        _remove(binary)
     if "cause" in answer:
         raise UnsupportedError(answer["cause"], hint=answer["hint"])
     raise ended(graph, done.returncode, done.stderr)
+
+
+def _remove(binary: Path) -> None:
+    for left in binary.parent.glob(f"{binary.stem}*"):
+        left.unlink()
 
 
 def _compile(graph: Path, soc: Soc, binary: str | None, allow_cpu: bool) -> dict[str, Any]:
