@@ -62,9 +62,11 @@ def constrain(blocks: Blocks, values: NDArray[np.float32]) -> Blocks:
 def split(blocks: Blocks) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """(multiples uint8 [rows, blocks], scales float32 [rows]): of int8 all multiples are 1.
 
-    ValueError when the scales are not such multiples.
+    ValueError when the scales are not positive, or no such multiples.
     """
     scales = blocks.scales.astype(np.float32)
+    if scales.min() <= 0:
+        raise ValueError("block scales are not positive")
     most = np.float32(LARGEST if blocks.format.bits == 4 else 1)
     # The scale is the largest float of few bits of which every block's is a multiple up to `most`.
     row = scales.max(axis=1, initial=0)
