@@ -156,12 +156,13 @@ def _variants(
         room.check(decoder, recipe)
         context = min(request.context or target.context_length, room.context_limit(decoder)[0])
         grouped.setdefault((target.format, precision, context), []).append(target)
-    labels = [_label(request, format_name, precision) for format_name, precision, _ in grouped]
+    labels = [f"{format_name}-{precision}" for format_name, precision, _ in grouped]
     variants = []
     for (format_name, precision, context), members in grouped.items():
         room, recipe = ROOMS[format_name], _recipe(request, members[0], mixed)
-        label = _label(request, format_name, precision)
+        label = f"{format_name}-{precision}"
         suffix = f"-{context}" if labels.count(label) > 1 else ""
+        label += "-u16" if format_name == NPU and recipe.activations == "u16" else ""
         asked = max(request.context or target.context_length for target in members)
         reason = room.context_limit(decoder)[1] or "the checkpoint's own limit"
         disk = room.planned_bytes(decoder, recipe, context_length=context)
@@ -185,11 +186,6 @@ def _variants(
     return variants
 
 
-def _label(request: ConvertRequest, format_name: str, precision: Precision) -> str:
-    numbers = f"-{request.activations}" if format_name == NPU and request.activations != "f16" else ""
-    return f"{format_name}-{precision}{numbers}"
-
-
 def _recipe(request: ConvertRequest, target: Target, mixed: Recipe | None) -> Recipe:
     if mixed:
         recipe = mixed
@@ -197,8 +193,8 @@ def _recipe(request: ConvertRequest, target: Target, mixed: Recipe | None) -> Re
         recipe = Recipe.load(request.recipe)
     else:
         recipe = Recipe.preset(cast(Precision, request.precision or target.precision))
-    if target.format == NPU and request.activations != recipe.activations:
-        recipe = replace(recipe, activations=request.activations)
+    if target.format == NPU and request.activations == "u16":
+        recipe = replace(recipe, activations="u16")
     return recipe.calibrated() if request.calibrate else recipe
 
 

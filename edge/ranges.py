@@ -9,6 +9,7 @@ from typing import Any
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from edge.calibration_text import read_text
+from edge.npu.variants import FORMAT as NPU
 from edge.planned import Plan
 from edge.progress import Progress
 from quant.ranges import measure_ranges, widened
@@ -23,7 +24,8 @@ def with_ranges(
     planned: Plan, checkpoint: Checkpoint, decoder: Decoder, progress: Progress
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan with its u16 recipes knowing their ranges, and for the manifest what those are; {}: none asks."""
-    if all(variant.recipe.activations == "f16" for variant in planned.variants):
+    asking = {v.recipe for v in planned.variants if v.format == NPU and v.recipe.activations == "u16"}
+    if not asking:
         return planned, {}
     asked = planned.request.calibrate
     file = asked if isinstance(asked, Path) else None
@@ -32,7 +34,7 @@ def with_ranges(
     seen = measure_ranges(checkpoint, decoder, text.windows, advance=progress.advance)
     ranges = widened(seen, MARGIN)
     variants = tuple(
-        replace(v, recipe=replace(v.recipe, ranges=ranges)) if v.recipe.activations == "u16" else v
+        replace(v, recipe=replace(v.recipe, ranges=ranges)) if v.recipe in asking else v
         for v in planned.variants
     )
     record = {**text.to_data(), "margin": MARGIN, "ranges": ranges}

@@ -16,6 +16,8 @@ LARGEST = 16
 _TRIED = 3
 """Multiples tried for a block: the nearest to the scale that it had, and the next larger ones, which the code of
 largest magnitude may need when the scale was negative."""
+_AT_ONCE = 1 << 16
+"""Values: what is worked with stays in the processor's cache."""
 _MANTISSA = 7
 """Bits of a row's scale: times a multiple it is a float16 exactly."""
 _TINY = np.float32(2.0**-17)
@@ -29,34 +31,54 @@ def constrain(blocks: Blocks, values: NDArray[np.float32]) -> Blocks:
     """
     if not blocks.format.symmetric:
         raise ValueError(f"{blocks.format.name} has zero points")
-    rows, count = blocks.scales.shape
-    half = 1 << (blocks.format.bits - 1)
-    if blocks.format.bits == 8:
-        largest = np.abs(values).max(axis=1)
-        scale = _rounded_up(largest / np.float32(half - 1))
-        codes = np.clip(np.rint(values / scale[:, None]), -half, half - 1)
-        return Blocks(
-            blocks.format,
-            (codes + half).astype(np.uint8),
-            np.repeat(scale[:, None], count, 1).astype(np.float16),
-        )
-    old = np.abs(blocks.scales.astype(np.float32))
+    step = max(1, _AT_ONCE // max(blocks.codes.shape[1], 1))
+    parts = [
+        _constrained(blocks.format.bits, blocks.scales[start : start + step], values[start : start + step])
+        for start in range(0, len(values), step)
+    ]
+    codes, scales = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Blocks(blocks.format, codes, scales)
+
+
+def _constrained(
+    bits: int, scales: NDArray[np.float16], values: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    rows, count = scales.shape
+    half = np.float32(1 << (bits - 1))
+    if bits == 8:
+        scale = _rounded_up(np.abs(values).max(axis=1) / (half - 1))[:, None]
+        codes = np.clip(np.rint(values / scale), -half, half - 1)
+        return (codes + half).astype(np.uint8), np.repeat(scale, count, axis=1).astype(np.float16)
+    old = np.abs(scales.astype(np.float32))
     scale = _rounded_up(old.max(axis=1) / np.float32(LARGEST))[:, None]
     nearest = np.clip(np.rint(old / scale), 1, LARGEST)
     shaped = values.reshape(rows, count, BLOCK)
     best = np.full((rows, count), np.inf, np.float32)
     codes, multiples = np.zeros(shaped.shape, np.float32), nearest
     for more in range(_TRIED):
-        tried = np.minimum(nearest + more, LARGEST)
+        tried = np.minimum(nearest + np.float32(more), LARGEST)
         step = (tried * scale)[:, :, None]
-        found = np.clip(np.rint(shaped / step), -half, half - 1)
-        error = np.square(found * step - shaped).sum(axis=2)
-        better = error < best
-        best = np.where(better, error, best)
+        found = shaped / step
+        np.rint(found, out=found)
+        np.clip(found, -half, half - 1, out=found)
+        error = found * step
+        error -= shaped
+        total = _sum(np.square(error, out=error))
+        better = total < best
+        best = np.where(better, total, best)
         multiples = np.where(better, tried, multiples)
-        codes = np.where(better[:, :, None], found, codes)
-    stored = (codes + half).astype(np.uint8).reshape(rows, -1)
-    return Blocks(blocks.format, stored, (multiples * scale).astype(np.float16))
+        np.copyto(codes, found, where=better[:, :, None])
+    codes += half
+    return codes.astype(np.uint8).reshape(rows, -1), (multiples * scale).astype(np.float16)
+
+
+def _sum(terms: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Over the last axis, a power of two, in one order on every processor; `terms` is used up."""
+    width = terms.shape[-1] // 2
+    while width:
+        terms[..., :width] += terms[..., width : 2 * width]
+        width //= 2
+    return terms[..., 0].copy()
 
 
 def split(blocks: Blocks) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
