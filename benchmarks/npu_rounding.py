@@ -1,14 +1,16 @@
 """What rounding activations to 16 bits costs the whole embedded default: `python -m benchmarks.npu_rounding`.
 
-The reference evaluator, in float32, with the inputs and outputs of every linear layer rounded to their grids: the
-depth that the emulated NPU (benchmarks.npu_forms) is too slow for. Ranges are measured on the calibration text and
-the cost on the proof's text, for several margins; KL and top-1 are of the rounded model against the same in float.
+The reference evaluator, in float32, with the inputs and outputs of every linear layer rounded to their grids, or to
+float16: the depth that the emulated NPU (benchmarks.npu_forms) is too slow for. Ranges are measured on the
+calibration text and the cost on the proof's text, for several margins; KL and top-1 are of the rounded model against
+the same in float32.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from tokenizers import Tokenizer
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
-from converters.forward import Floats, rms_norm, rope_table, run_layer
+from converters.forward import Floats, Weights, rms_norm, rope_table, run_layer
 from converters.models import describe
 from converters.onnx.npu.rounding import LAST, Range, grid
 from converters.reference import Resident, Streamed
@@ -30,9 +32,9 @@ TEXT = Path("edge/proof.txt")
 
 
 class Rounded:
-    """`converters.forward.Weights` whose inputs and outputs are rounded to the grids of `ranges`."""
+    """`converters.forward.Weights` whose inputs and outputs are rounded to the grids of `ranges`; none: to float16."""
 
-    def __init__(self, weights: Resident, ranges: Mapping[str, Range]) -> None:
+    def __init__(self, weights: Resident, ranges: Mapping[str, Range] | None) -> None:
         self._weights, self._ranges = weights, ranges
 
     def vector(self, weight: Weight) -> Floats:
@@ -43,21 +45,22 @@ class Rounded:
         return self._round(f"{weight.name}.out", outputs)
 
     def _round(self, name: str, values: Floats) -> Floats:
+        if self._ranges is None:
+            return values.astype(np.float16).astype(np.float32)
         scale, zero = grid(*self._ranges[name])
         codes = np.clip(np.rint(values / scale) + np.float32(zero), 0, LAST)
         return ((codes - np.float32(zero)) * scale).astype(np.float32)
 
 
-def rounded_logits(
-    checkpoint: Checkpoint, decoder: Decoder, ids: list[int], ranges: Mapping[str, Range] | None
+def logits_through(
+    wrap: Callable[[Resident], Weights], checkpoint: Checkpoint, decoder: Decoder, ids: list[int]
 ) -> Floats:
-    """Teacher-forced logits float32 [len(ids), vocab_size]; no ranges: in float."""
+    """Teacher-forced logits float32 [len(ids), vocab_size], of layers whose weights are wrapped like this."""
     streamed = Streamed(checkpoint)
     hidden = streamed.gather(decoder.embedding, np.asarray(ids))
     cos, sin = rope_table(decoder.rope, len(ids))
     for layer in decoder.layers:
-        weights = Resident(streamed, layer)
-        run_layer(Rounded(weights, ranges) if ranges else weights, layer, decoder, hidden, cos, sin)
+        run_layer(wrap(Resident(streamed, layer)), layer, decoder, hidden, cos, sin)
     normed = rms_norm(hidden, streamed.vector(decoder.final_norm), decoder.norm_eps)
     return streamed.project(decoder.lm_head, normed)
 
@@ -74,18 +77,27 @@ def main() -> None:
     ids = ids[: options.tokens]
     with Checkpoint.open(source) as checkpoint:
         decoder = describe(checkpoint)
-        exact = rounded_logits(checkpoint, decoder, ids, None)
-        print("| windows | margin | KL mean | KL p99 | top-1 | cosine |\n|---|---|---|---|---|---|")
+        run = partial(logits_through, checkpoint=checkpoint, decoder=decoder, ids=ids)
+        exact = run(lambda weights: weights)
+        print(
+            "| activations | windows | margin | KL mean | KL p99 | top-1 | cosine |\n|---|---|---|---|---|---|---|"
+        )
+        _row("float16 | - | -", exact, run(lambda weights: Rounded(weights, None)))
         for windows in map(int, options.windows.split(",")):
             text = read_text(None, source, decoder, count=windows)
             seen = measure_ranges(checkpoint, decoder, text.windows)
             for margin in map(float, options.margins.split(",")):
-                found = divergence(exact, rounded_logits(checkpoint, decoder, ids, widened(seen, margin)))
-                print(
-                    f"| {len(text.windows)} | {margin:g} | {found.kl_mean:.2e} | {found.kl_p99:.2e} | "
-                    f"{found.top1:.1%} | {found.cosine:.6f} |",
-                    flush=True,
-                )
+                ranges = widened(seen, margin)
+                found = run(lambda weights, ranges=ranges: Rounded(weights, ranges))
+                _row(f"u16 | {len(text.windows)} | {margin:g}", exact, found)
+
+
+def _row(label: str, exact: Floats, rounded: Floats) -> None:
+    found = divergence(exact, rounded)
+    print(
+        f"| {label} | {found.kl_mean:.2e} | {found.kl_p99:.2e} | {found.top1:.1%} | {found.cosine:.6f} |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
