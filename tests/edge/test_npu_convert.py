@@ -82,7 +82,7 @@ def test_verify_proves_binaries_anew(bundle: Path, tiny: Tiny) -> None:
 @pytest.fixture
 def an_operator_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A norm over x + x, in an operator that the NPU does not take: RMSNorm(2 x) is RMSNorm(x)."""
-    real = stages._Layers._norm
+    real = stages.Layers._norm
 
     def norm(self: Any, weight: Weight, x: str, *, output: str | None = None) -> str:
         if output is None:
@@ -93,7 +93,7 @@ def an_operator_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return name
 
-    monkeypatch.setattr(stages._Layers, "_norm", norm)
+    monkeypatch.setattr(stages.Layers, "_norm", norm)
 
 
 @pytest.mark.usefixtures("an_operator_for_the_cpu")
