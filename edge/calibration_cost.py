@@ -13,10 +13,10 @@ from edge.calibration_text import CalibrationText
 from quant.calibrate import Settings
 
 # Share of a plain product's speed that the whole walk reaches: 0.3 to 0.5 on two cores (benchmarks/calibrate.py).
+EFFICIENCY = 0.4
 LIBRARIES = 48 << 20
 """Tokenizer, chat templates and the BLAS's buffers: without them `python -m benchmarks.calibrate` measured 22 MiB more
 than was stated."""
-EFFICIENCY = 0.4
 
 
 @dataclass(frozen=True)
