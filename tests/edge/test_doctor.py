@@ -18,8 +18,8 @@ GB = 10**9
 def test_this_machine_is_fit_for_the_tests(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
     findings = {f["what"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
-    assert {"Python", "packages", "onnxruntime", "onnxruntime-genai", "llama.cpp", "onnxruntime-qnn", "quantizer", "processor",
-            "memory", "disk", "cache", "adb"} == set(findings)  # fmt: skip
+    assert {"Python", "packages", "onnxruntime", "onnxruntime-genai", "llama.cpp", "onnxruntime-qnn",
+            "quantizer", "processor", "memory", "disk", "cache", "adb"} == set(findings)  # fmt: skip
     assert findings["onnxruntime"]["status"] == "ok"
     for finding in findings.values():
         assert bool(finding["hint"]) == (finding["status"] != "ok"), finding
