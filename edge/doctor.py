@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge import machine
-from edge.formats import INSTALL_LLAMA_CPP
+from edge.formats import INSTALL_LLAMA_CPP, QNN, TESTED_QNN
 
 Status = Literal["ok", "warn", "fail"]
 MINIMUM_PYTHON = (3, 11)
@@ -50,6 +50,7 @@ def examine(directory: Path) -> list[Finding]:
             f"{INSTALL_LLAMA_CPP} (compiles for some minutes)",
             needed=False,
         ),
+        npu(engine("onnxruntime-qnn", QNN.module, QNN.install, needed=False)),
         kernel(),
         cores(),
         memory(*machine.memory()),
@@ -109,6 +110,13 @@ def engine(name: str, module: str, install: str, *, needed: bool) -> Finding:
     if "ModuleNotFoundError" in last and f"'{module}'" in last:
         return Finding(name, status, "is not installed", install)
     return Finding(name, status, f"does not load: {last}", install)
+
+
+def npu(loads: Finding) -> Finding:
+    """Qualcomm's plugin, which NPU targets need: that it loads, in the version that edge was tested with."""
+    if loads.status == "ok" and loads.found != TESTED_QNN:
+        return Finding(loads.what, "warn", f"{loads.found}; NPU targets take {TESTED_QNN} alone", QNN.install)
+    return loads
 
 
 def kernel() -> Finding:

@@ -12,11 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from converters.errors import MachineError, UnsupportedError
-from edge.formats import INSTALL_QNN, QNN
+from edge.formats import INSTALL_QNN, QNN, TESTED_QNN
 from edge.npu.socs import Soc
 
 PROVIDER = "QNNExecutionProvider"
-TESTED = "2.7.0"
 _AFFINITY = {"op_type": {"GroupQueryAttention": "htp"}}
 """Without it the provider leaves GroupQueryAttention to the CPU."""
 _registered: set[str] = set()
@@ -33,9 +32,9 @@ def require() -> None:
         raise UnsupportedError(
             "Qualcomm's NPU plugin, onnxruntime-qnn, is not installed", hint=INSTALL_QNN
         ) from None
-    if found != TESTED:
+    if found != TESTED_QNN:
         raise UnsupportedError(
-            f"onnxruntime-qnn {found} is installed; edge is tested with {TESTED} and no other",
+            f"onnxruntime-qnn {found} is installed; edge is tested with {TESTED_QNN} and no other",
             hint=INSTALL_QNN,
         )
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from converters.errors import MachineError, UnsupportedError
 from converters.onnx.npu.config import FALLBACK, NPU_STAGES, PIPELINE_TYPE, session_options
 from edge.engine_settings import EngineSettings
+from edge.formats import TESTED_QNN
 from edge.npu import plugin
 from edge.npu.binary import check_binaries
 from edge.npu.socs import DEFAULT, get_socs
@@ -90,7 +91,7 @@ class QnnRuntime:
         import onnxruntime_genai as og
 
         emulated = " (emulated NPU)" if platform.machine() in ("x86_64", "AMD64") else ""
-        self.name = f"onnxruntime-genai {og.__version__}, onnxruntime-qnn {plugin.TESTED}{emulated}"
+        self.name = f"onnxruntime-genai {og.__version__}, onnxruntime-qnn {TESTED_QNN}{emulated}"
         self.context_length = shape.context_length
         self.vocab_size = shape.vocab_size
         self._og = og

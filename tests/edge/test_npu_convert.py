@@ -7,16 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from converters.decoder import Weight
 from converters.errors import UnsupportedError
 from converters.onnx.graph import MICROSOFT
 from converters.onnx.npu import stages
+from edge.benchmarking.traffic import traffic
 from edge.bundle import load
 from edge.convert import ConvertRequest, convert, plan
 from edge.npu.binary import read_binary
 from edge.progress import Silent
+from edge.report import Request, gather
 from edge.verification import verify
 from tests.edge.npu_bundle import needs_emulator
 
@@ -77,6 +80,18 @@ def test_verify_proves_binaries_anew(bundle: Path, tiny: Tiny) -> None:
     assert found.ok
     assert found.proof is not None
     assert set(found.proof["variants"]) == {v.name for v in load(bundle).variants}
+
+
+def test_a_report_reads_what_a_binary_was_compiled_from(bundle: Path, tiny: Tiny, tmp_path: Path) -> None:
+    text = tmp_path / "t.txt"
+    text.write_text("Words that nobody has read before, and a few more of them. " * 8)
+    found = gather(Request(bundle, str(tiny("phi4-mini")), text=text, windows=1), Silent())
+    graph, binary = found.variants[:2]
+    assert (graph.variant.name, binary.variant.name) == ("npu-int4", "npu-int4-SM8650")
+    assert graph.errors is not None
+    assert binary.errors is not None
+    np.testing.assert_array_equal(graph.errors.layers, binary.errors.layers)
+    assert traffic(binary.variant.path) is None
 
 
 @pytest.fixture
