@@ -20,6 +20,7 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.forward import Floats, Weights, rms_norm, rope_table, run_layer
 from converters.models import describe
+from converters.onnx.npu.qdq import ROOM, in_two
 from converters.onnx.npu.rounding import LAST, Range, grid
 from converters.reference import Resident, Streamed
 from converters.verify import divergence
@@ -41,15 +42,28 @@ class Rounded:
         return self._weights.vector(weight)
 
     def project(self, weight: Weight, inputs: Floats) -> Floats:
-        outputs = self._weights.project(weight, self._round(f"{weight.name}.in", inputs))
-        return self._round(f"{weight.name}.out", outputs)
+        """As `converters.onnx.npu.qdq` has it, where values are far apart in two parts."""
+        name, ranges = weight.name, self._ranges
+        if ranges is None or f"{name}.in.most" not in ranges or not in_two(weight, ranges):
+            outputs = self._weights.project(weight, self._round(f"{name}.in", inputs))
+            return self._round(f"{name}.out", outputs)
+        low, high = ranges[f"{name}.out.most"]
+        ordinary = np.clip(inputs, *ranges[f"{name}.in.most"]).astype(np.float32)
+        first = self._weights.project(weight, self._round(f"{name}.in.most", ordinary))
+        rest = self._weights.project(weight, self._round(f"{name}.in", inputs - ordinary))
+        return _on_grid(first, (ROOM * low, ROOM * high)) + self._round(f"{name}.out", rest)
 
     def _round(self, name: str, values: Floats) -> Floats:
         if self._ranges is None:
             return values.astype(np.float16).astype(np.float32)
-        scale, zero = grid(*self._ranges[name])
-        codes = np.clip(np.rint(values / scale) + np.float32(zero), 0, LAST)
-        return ((codes - np.float32(zero)) * scale).astype(np.float32)
+        return _on_grid(values, self._ranges[name])
+
+
+def _on_grid(values: Floats, ends: Range) -> Floats:
+    scale, zero = grid(*ends)
+    codes = np.clip(np.rint(values / scale) + np.float32(zero), 0, LAST)
+    rounded: Floats = ((codes - np.float32(zero)) * scale).astype(np.float32)
+    return rounded
 
 
 def logits_through(

@@ -56,7 +56,9 @@ def test_the_ranges_are_in_the_folder_and_in_the_manifest(bundle: Path) -> None:
     said = load(bundle).manifest["activations"]
     assert (said["margin"], said["windows"]) == (MARGIN, WINDOWS)
     assert said["ranges"] == json.loads((bundle / "npu-int4-u16" / RANGES_FILE).read_bytes())
-    assert len(said["ranges"]) == 2 * 2 * 7  # two layers, both ends of seven matrices
+    assert len(said["ranges"]) == 2 * 2 * (
+        7 + 1
+    )  # two layers, both ends of seven matrices, and of down most tokens'
     assert load(bundle).manifest["variants"][0]["recipe"]["activations"] == "u16"
 
 
