@@ -100,10 +100,15 @@ def main() -> None:
         for windows in map(int, options.windows.split(",")):
             text = read_text(None, source, decoder, count=windows)
             seen = measure_ranges(checkpoint, decoder, text.windows)
+            cut = [layer.down for layer in decoder.layers if in_two(layer.down, seen)]
             for margin in map(float, options.margins.split(",")):
                 ranges = widened(seen, margin)
                 found = run(lambda weights, ranges=ranges: Rounded(weights, ranges))
                 _row(f"u16 | {len(text.windows)} | {margin:g}", exact, found)
+        print()
+        for weight in cut:
+            most, all_tokens = (max(map(abs, seen[f"{weight.name}.{end}"])) for end in ("in.most", "in"))
+            print(f"{weight.name} in two parts: input up to {all_tokens:.0f}, of most tokens up to {most:.1f}")
 
 
 def _row(label: str, exact: Floats, rounded: Floats) -> None:

@@ -16,8 +16,8 @@ from quant.ranges import measure_ranges, widened
 
 WINDOWS = 8
 """Of the calibration text."""
-MARGIN = 2.0
-"""Ranges are so much wider than what was seen: another text goes beyond, and one bit less of 16 costs next to nothing
+MARGIN = 1.5
+"""Ranges are so much wider than what was seen: another text goes beyond, and half a bit less of 16 costs next to nothing
 (benchmarks/npu.md)."""
 
 
