@@ -17,7 +17,7 @@ from quant.ranges import measure_ranges, widened
 WINDOWS = 8
 """Of the calibration text."""
 MARGIN = 1.5
-"""Ranges are so much wider than what was seen: another text goes beyond, and half a bit less of 16 costs next to nothing
+"""Ranges are so much wider than what was seen: another text goes beyond, and half a bit of 16 is little
 (benchmarks/npu.md)."""
 
 
