@@ -41,7 +41,7 @@ def measure_ranges(
     cos, sin = rope_table(decoder.rope, windows.shape[1])
     ranges: Ranges = {}
     for index, layer in enumerate(decoder.layers):
-        watched = _Watched(Resident(streamed, layer))
+        watched = Watched(Resident(streamed, layer))
         for sequence in hidden:
             run_layer(watched, layer, decoder, sequence, cos, sin)
         ranges |= watched.ranges(layer.down)
@@ -51,7 +51,7 @@ def measure_ranges(
     return ranges
 
 
-class _Watched:
+class Watched:
     """`converters.forward.Weights` that notes what goes in and out."""
 
     def __init__(self, weights: Resident) -> None:

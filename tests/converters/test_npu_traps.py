@@ -25,7 +25,7 @@ from edge.npu import plugin
 from edge.npu.compiler import compile_graph
 from edge.npu.socs import load_socs
 from quant.recipe import Recipe
-from tests.converters import npu_probe
+from tests.converters import npu_probe_graphs
 from tests.converters.npu_support import SHAPES_ON_NPU, write_npu
 from tests.edge.npu_bundle import needs_emulator
 
@@ -176,7 +176,7 @@ def test_a_failed_compilation_leaves_a_binary(tmp_path: Path) -> None:
 
 
 def test_our_failed_compilation_leaves_none(tmp_path: Path) -> None:
-    model, _, _ = npu_probe.left_over("")
+    model, _, _ = npu_probe_graphs.left_over("")
     onnx.save(model, tmp_path / "graph.onnx")
     (tmp_path / "made").mkdir()
     done = compile_graph(tmp_path / "graph.onnx", load_socs()["SM8650"], tmp_path / "made" / "graph.onnx")

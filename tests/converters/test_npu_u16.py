@@ -15,13 +15,12 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.models import describe
 from converters.onnx import npu
-from converters.onnx.npu.qdq import RANGES_FILE, in_two
+from converters.onnx.npu.qdq import RANGES_FILE
 from converters.onnx.npu.rounding import LAST, grid
-from converters.reference import Resident, Streamed
 from edge.npu.compiler import compile_graph
 from edge.npu.socs import load_socs
 from edge.runtimes.isolated import teacher_forced
-from quant.ranges import _Watched, measure_ranges, widened
+from quant.ranges import measure_ranges, widened
 from quant.recipe import Recipe
 from tests.converters.npu_support import SHAPES_ON_NPU, CpuPipeline, cosine, expected, write_npu
 from tests.converters.onnx_support import random_ids
@@ -132,52 +131,6 @@ def test_every_linear_layer_lies_between_two_grids(tiny: Tiny, tmp_path: Path) -
         assert made[product.input[0]].op_type == "DequantizeLinear"
         assert made[made[product.input[0]].input[0]].op_type == "QuantizeLinear"
         assert reader.op_type == "QuantizeLinear"
-
-
-def cut_in_two(recipe: Recipe, share: float = 1 / 40) -> Recipe:
-    """As if the values that are beyond `share` of the down projections' ranges were a few tokens'."""
-    assert recipe.ranges is not None
-    ranges = dict(recipe.ranges)
-    for name, (low, high) in recipe.ranges.items():
-        if name.endswith(".down.in.most"):
-            ranges[name] = (low * share, high * share)
-    return replace(recipe, ranges=ranges)
-
-
-def test_a_down_projection_in_two_parts_says_the_same(tiny: Tiny, tmp_path: Path) -> None:
-    recipe = cut_in_two(measured(tiny("phi4-mini")))
-    decoder = write_npu(tiny("phi4-mini"), tmp_path, recipe=recipe)
-    graph = onnx.load(tmp_path / "context.onnx", load_external_data=False).graph
-    assert sum(node.op_type == "MatMul" for node in graph.node) == 6 * len(decoder.layers)
-    ids = random_ids(decoder, 20)
-    assert cosine(CpuPipeline(tmp_path).prompt(ids), expected(tiny("phi4-mini"), ids, recipe)) > COSINE
-
-
-@needs_emulator
-def test_on_the_emulator_in_two_parts(tiny: Tiny, tmp_path: Path) -> None:
-    recipe = cut_in_two(measured(tiny("phi4-mini")))
-    decoder = write_npu(tiny("phi4-mini"), tmp_path / "npu", recipe=recipe)
-    ids = random_ids(decoder, 20)
-    found = teacher_forced(tmp_path / "npu", ids, tmp_path, context_length=40)
-    assert cosine(np.asarray(found.logits), expected(tiny("phi4-mini"), ids, recipe)) > COSINE
-    assert not compile_graph(tmp_path / "npu" / "context.onnx", load_socs()["SM8650"], None).elsewhere()
-
-
-def test_tokens_with_massive_activations_are_found(tiny: Tiny) -> None:
-    """One token of fifteen has values a thousand times the others'."""
-    checkpoint = tiny("phi4-mini")
-    with Checkpoint.open(checkpoint) as opened:
-        decoder = describe(opened)
-        down = _Watched(Resident(Streamed(opened), decoder.layers[0]))
-        weight = decoder.layers[0].down
-        inputs = np.random.default_rng(0).standard_normal((15, weight.shape[1])).astype(np.float32)
-        inputs[4] *= 1000
-        down.project(weight, inputs)
-        ranges = down.ranges(weight)
-    ordinary = np.delete(inputs, 4, axis=0)
-    assert ranges[f"{weight.name}.in.most"] == (ordinary.min(), ordinary.max())
-    assert ranges[f"{weight.name}.in"] == (inputs.min(), inputs.max())
-    assert in_two(weight, ranges)
 
 
 def other_facts(folder: Path, decoder: Decoder, recipe: Recipe) -> list[str]:

@@ -15,7 +15,7 @@ from edge.npu.compiler import compile_graph
 from edge.npu.shared import archived, compile_for_socs, compile_shared
 from edge.npu.socs import get_socs
 from edge.npu.system import read_contents
-from tests.converters import npu_probe
+from tests.converters import npu_probe_graphs
 from tests.converters.npu_support import write_npu
 from tests.edge.npu_bundle import needs_emulator
 
@@ -82,7 +82,7 @@ def test_a_damaged_binary_is_refused_by_the_reader(variant: Path, tmp_path: Path
 
 
 def test_what_the_npu_does_not_take_makes_no_binary(tmp_path: Path) -> None:
-    model, _, _ = npu_probe.left_over("")
+    model, _, _ = npu_probe_graphs.left_over("")
     onnx.save(model, tmp_path / "graph.onnx")
     (tmp_path / "made").mkdir()
     with pytest.raises(UnsupportedError, match="refuses it"):

@@ -33,7 +33,8 @@ def grid_facts(
         rounded = sum(node.op_type == "QuantizeLinear" for node in graphs[f"{stage}.onnx"].node)
         yield Fact(f"{stage}: number of QuantizeLinear nodes", rounded, len(values))
         for value, ends in values.items():
-            for name, expected in zip(("scale", "zero"), grid(*ends), strict=True):
+            scale, zero = grid(*ends)
+            for name, expected in (("scale", float(scale)), ("zero", float(zero))):
                 found = scalars.get(f"{value}.{name}")
                 there = None if found is None else float(found)
-                yield Fact(f"{stage}: {value}.{name}", there, float(expected))
+                yield Fact(f"{stage}: {value}.{name}", there, expected)
