@@ -109,26 +109,31 @@ def _mb(nbytes: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path, help="for the checkpoints and variants, about 600 MB")
-    parser.add_argument("--soc", default=",".join(load_socs()), help="default: all")
+    parser.add_argument(
+        "--soc", default=",".join(load_socs()), help=f"{SLOPE_SOC} is always among them. [default: all]"
+    )
     options = parser.parse_args()
-    socs = get_socs(options.soc.split(","))
-    cost = {}
+    socs = get_socs([*options.soc.split(","), SLOPE_SOC])
+    cost, peak = {}, {}
     print("| activations | SoC | stage | seconds | peak memory, MB | binary, MB |\n|---|---|---|---|---|---|")
     folders = {form: write(options.directory, 1, form) for form in FORMS}
     for form, written in folders.items():
         for soc in socs:
             done, cost[form, soc.name, 1] = compile_apart(written.folder, soc)
             _rows(form, soc.name, done, cost[form, soc.name, 1])
+            peak[form, soc.name, 1] = max(compiled.peak_bytes for compiled in done.values())
         done, cost[form, SLOPE_SOC, 2] = compile_apart(
             write(options.directory, 2, form).folder, get_socs([SLOPE_SOC])[0]
         )
+        peak[form, SLOPE_SOC, 2] = max(compiled.peak_bytes for compiled in done.values())
         _rows(form, f"{SLOPE_SOC}, two layers", done, cost[form, SLOPE_SOC, 2])
     print()
     for form, written in folders.items():
         print(f"{form}: written in {written.seconds:.1f} s  ")
         shared, _ = together(written.folder, get_socs([SLOPE_SOC, SECOND_SOC]))
         one, two = (sum(cost[form, SLOPE_SOC, layers].values()) for layers in (1, 2))
-        measured = Measured(one, two - one, shared / one)
+        first, second = (peak[form, SLOPE_SOC, layers] for layers in (1, 2))
+        measured = Measured(one, two - one, shared / one, first, second - first)
         print()
         print(
             plan_table(

@@ -16,11 +16,13 @@ from converters.onnx.tensors import Stored
 @dataclass(frozen=True)
 class Measured:
     """Bytes of both stages' binaries: of one layer, and of each further one. `shared`: of a binary that holds both,
-    over the two apart."""
+    over the two apart. `first_peak`, `each_peak`: the compiler's memory for a stage, likewise."""
 
     first: int
     each: int
     shared: float
+    first_peak: int
+    each_peak: int
 
     def of(self, layers: int) -> int:
         return self.first + (layers - 1) * self.each
@@ -40,21 +42,20 @@ class Cut:
 
 def cuts(measured: Measured, layers: int, cache: int, limit: int) -> list[Cut]:
     """The fewest parts so that each session stays under `limit` bytes. `cache`: bytes of a layer's keys and values."""
-    both = {
-        "stages apart": 1.0,
-        "both stages in one session": 2.0,
-        "one binary, weights shared": 2 * measured.shared,
+    # Of both stages' bytes: what one session holds, and what lies on the disk.
+    shares = {
+        "stages apart": (0.5, 1.0),
+        "both stages in one session": (1.0, 1.0),
+        "one binary, weights shared": (measured.shared, measured.shared),
     }
     found = []
-    for arrangement, weights in both.items():
+    for arrangement, (held, kept) in shares.items():
         for splits in range(1, layers + 1):
             most = -(-layers // splits)
-            session = int(measured.of(most) / 2 * weights) + 2 * most * cache
+            session = int(measured.of(most) * held) + 2 * most * cache
             if session <= limit:
-                # Stages apart: two sessions a part, each with its own weights on disk.
-                copies = 2.0 if weights == 1 else weights
-                total = int(splits * measured.first + (layers - splits) * measured.each) / 2 * copies
-                found.append(Cut(arrangement, splits, most, session, int(total)))
+                total = splits * measured.first + (layers - splits) * measured.each
+                found.append(Cut(arrangement, splits, most, session, int(total * kept)))
                 break
     return found
 
@@ -67,14 +68,18 @@ def plan_table(form: str, measured: Measured, layer: Decoder, cache_length: int,
     head = sum(tensor.nbytes for tensor in Stored("embedding", "int8", (embedding,)).tensors)
     lines = [
         f"{config['num_hidden_layers']} layers, {form} activations, KV cache of {cache_length} positions: "
-        f"{cache / 1e6:.1f} MB a layer; embedding and lm_head on the CPU: {head / 1e6:.0f} MB.",
+        f"{cache / 1e6:.1f} MB a layer; embedding and lm_head on the CPU: {head / 1e6:.0f} MB. "
+        f"The compiler takes {measured.first_peak / 1e6:.0f} MB for a stage of one layer, "
+        f"{measured.each_peak / 1e6:.0f} MB for each more.",
         "",
-        f"| arrangement | parts | layers in each | largest session, MiB (of {memory_mb}) | disk in all, MB |",
-        "|---|---|---|---|---|",
+        f"| arrangement | parts | layers in each | largest session, MiB (of {memory_mb}) | disk in all, MB | "
+        "compiler's memory for a stage, GB |",
+        "|---|---|---|---|---|---|",
     ]
     for cut in cuts(measured, config["num_hidden_layers"], cache, memory_mb << 20):
         lines.append(
             f"| {cut.arrangement} | {cut.splits} | {cut.layers} | {cut.session >> 20} | "
-            f"{(cut.disk + head) / 1e6:.0f} |"
+            f"{(cut.disk + head) / 1e6:.0f} | "
+            f"{(measured.first_peak + (cut.layers - 1) * measured.each_peak) / 1e9:.1f} |"
         )
     return "\n".join(lines)

@@ -108,7 +108,9 @@ def main() -> None:
         print()
         for weight in cut:
             most, all_tokens = (max(map(abs, seen[f"{weight.name}.{end}"])) for end in ("in.most", "in"))
-            print(f"{weight.name} in two parts: input up to {all_tokens:.0f}, of most tokens up to {most:.1f}")
+            print(
+                f"{weight.name} in two parts: input up to {all_tokens:.0f}, of most tokens up to {most:.1f}"
+            )
 
 
 def _row(label: str, exact: Floats, rounded: Floats) -> None:
