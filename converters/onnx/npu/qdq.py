@@ -4,9 +4,9 @@
     weights                                                              `converters.onnx.npu.row_scaled`
     residual stream, norms, rotation, attention, KV cache                float16, as in `converters.onnx.npu.stages`
 
-The residual stream stays float16: the first tokens' values in it are a thousand times the others', and on a grid
-that holds those the others would have ten steps. Attention stays float16 because GroupQueryAttention, the only form
-of it that writes into a fixed cache, is taken in float16 only.
+The residual stream stays float16: a few tokens' values in it are a thousand times the others', which would have a few
+dozen steps on a grid that holds both. Attention stays float16 because GroupQueryAttention, the one form of it that
+writes into a fixed cache, is compiled in float16 whatever stands around it.
 
 Where a few tokens' values are far beyond all others' in a down projection's input too, it is cut in two: what lies in
 the range of the others, and the rest, which is zero nearly everywhere; each has a grid of its own, the weight
