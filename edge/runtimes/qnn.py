@@ -22,6 +22,7 @@ from edge.engine_settings import EngineSettings
 from edge.npu import plugin
 from edge.npu.binary import check_binaries
 from edge.npu.socs import DEFAULT, get_socs
+from edge.runtimes.forced import run_token
 from edge.runtimes.protocol import Dialect
 from edge.runtimes.tokenizer import FolderTokenizer, read_json, token_ids
 
@@ -205,15 +206,11 @@ class QnnRuntime:
         return logits.astype(np.float32, copy=False)
 
     def _one(self, ids: list[int]) -> NDArray[np.float32]:
-        """One token through the iterator: genai runs what it chose itself, so it is made to choose this one."""
-        forced = np.full((1, self.vocab_size), -1e4, np.float32)
-        forced[0, ids[-1]] = 1e4
-        self._generator.get_logits()
-        self._generator.set_logits(forced)
-        self._generator.generate_next_token()
+        """One token through the iterator."""
+        logits = run_token(self._generator, ids[-1], self.vocab_size)
         self._ids = ids
         self._counted += 1
-        return np.asarray(self._generator.get_logits(), dtype=np.float32).reshape(1, -1)
+        return logits
 
 
 def _model(og: Any, path: Path, *, compiled: bool) -> Any:

@@ -10,7 +10,7 @@ import onnx
 from converters.decoder import Decoder
 from converters.onnx.dml.config import dml_config
 from converters.onnx.dml.layout import zero_points
-from converters.onnx.facts import attribute, config_facts
+from converters.onnx.facts import at_path, attribute, config_facts
 from converters.onnx.genai_config import CONFIG_FILE
 from converters.onnx.layout import Layout
 from converters.verify import Fact
@@ -53,9 +53,6 @@ def graph_facts(graph: onnx.GraphProto, decoder: Decoder, layout: Layout) -> Ite
 def settings_facts(config: dict[str, Any], decoder: Decoder, context_length: int) -> Iterator[Fact]:
     """Of genai_config.json: what the CPU variant has too, the provider, and the graph's inputs."""
     yield from config_facts(config, decoder, context_length)
-    expected = dml_config(decoder, context_length)["model"]["decoder"]
-    found = config.get("model", {}).get("decoder", {})
-    providers = found.get("session_options", {}).get("provider_options")
-    wanted = expected["session_options"]["provider_options"]
-    yield Fact(f"{CONFIG_FILE}: provider_options", providers, wanted)
-    yield Fact(f"{CONFIG_FILE}: model.decoder.inputs", found.get("inputs"), expected["inputs"])
+    expected = dml_config(decoder, context_length)
+    for key in ("model.decoder.session_options.provider_options", "model.decoder.inputs"):
+        yield Fact(f"{CONFIG_FILE}: {key}", at_path(config, key), at_path(expected, key))
