@@ -43,6 +43,7 @@ class _Builder:
         self._onnx_type = helper.np_dtype_to_tensor_dtype(activations)
         self._graph = Graph(layout)
         self._stored = {stored.weights[0].name: stored for stored in layout.stored}
+        self._floats: dict[str, str] = {}
 
     def build(self) -> onnx.ModelProto:
         decoder, graph = self._decoder, self._graph
@@ -72,8 +73,10 @@ class _Builder:
 
     def _float(self, tensor: Tensor) -> str:
         """A tensor of the data file in the type of the activations; onnxruntime casts it once, when it loads."""
-        name = self._graph.external(tensor)
-        return name if tensor.dtype == self._type else self._cast(name)
+        if tensor.name not in self._floats:
+            name = self._graph.external(tensor)
+            self._floats[tensor.name] = name if tensor.dtype == self._type else self._cast(name)
+        return self._floats[tensor.name]
 
     def _cast(self, value: str) -> str:
         return self._graph.node("Cast", [value], f"{value}.{self._type}", to=self._onnx_type)
@@ -81,13 +84,8 @@ class _Builder:
     def _embed(self) -> str:
         """Rows [batch, tokens, hidden] of the embedding at `input_ids`."""
         graph, stored = self._graph, self._stored[self._decoder.embedding.name]
-        parts = [
-            graph.node("Gather", [graph.external(t), "input_ids"], f"{t.name}.here") for t in stored.tensors
-        ]
-        parts = [
-            part if t.dtype in (self._type, np.uint8) else self._cast(part)
-            for part, t in zip(parts, stored.tensors, strict=True)
-        ]
+        tensors = [(t, graph.external(t) if t.dtype == np.uint8 else self._float(t)) for t in stored.tensors]
+        parts = [graph.node("Gather", [name, "input_ids"], f"{t.name}.here") for t, name in tensors]
         if stored.format is None:
             return parts[0]
         codes, scales = parts
