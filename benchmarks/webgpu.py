@@ -156,8 +156,12 @@ def _show(found: Decoding) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--python", type=Path, default=PYTHON, help="of an environment with onnxruntime-webgpu")
-    parser.add_argument("--vulkan", type=Path, default=VULKAN, help="where SwiftShader and libvulkan.so.1 are")
+    parser.add_argument(
+        "--python", type=Path, default=PYTHON, help="of an environment with onnxruntime-webgpu"
+    )
+    parser.add_argument(
+        "--vulkan", type=Path, default=VULKAN, help="where SwiftShader and libvulkan.so.1 are"
+    )
     parser.add_argument("--shapes", nargs="+", default=["phi3-mini-4k", "phi4", "phi4-mini"])
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)

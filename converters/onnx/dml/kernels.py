@@ -21,6 +21,11 @@ from onnx import TensorProto
 from converters.errors import UnsupportedError
 
 FILE = Path(__file__).with_name("kernels.json")
+Types = Mapping[str, Sequence[str]]
+"""What a kernel's type variables may be. A variable begins with a capital letter, a type does not."""
+
+_UNJUDGED = -1
+"""The type of what a refused node gives: one refusal is not the next one's reason."""
 
 
 @cache
@@ -39,35 +44,65 @@ def check_kernels(model: onnx.ModelProto) -> None:
 
 
 def refusals(model: onnx.ModelProto) -> Iterator[str]:
-    """One line a node that the table does not cover; of a graph with branches, the node that branches."""
-    graph = model.graph
-    opsets = {each.domain: each.version for each in model.opset_import}
-    kinds = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    """One line a node that the table does not cover, in the order of the nodes, those of branches included."""
+    return _refusals(model.graph, {each.domain: each.version for each in model.opset_import}, {})
+
+
+def _refusals(graph: onnx.GraphProto, opsets: Mapping[str, int], outer: Mapping[str, int]) -> Iterator[str]:
+    kinds = {**outer, **{tensor.name: tensor.data_type for tensor in graph.initializer}}
     kinds |= {value.name: value.type.tensor_type.elem_type for value in graph.input}
     for node in graph.node:
-        what = f"{node.name or node.output[0]} ({node.domain or 'ai.onnx'} {node.op_type}"
-        entry = published().get((node.domain, node.op_type))
-        if entry is None:
-            yield f"{what})"
-            continue
-        since = _since(node, opsets.get(node.domain, 1))
-        types = next((entry["kernels"][v] for v in entry["kernels"] if _covers(v, since)), None)
-        if types is None:
-            yield f"{what}, version {since}; it has {', '.join(entry['kernels'])})"
-            continue
-        misfits = [_misfit(node, kinds, signature[0], types) for signature in entry["signatures"]]
-        if None not in misfits:
-            yield f"{what}: {misfits[0]})"
-            continue
-        _note_outputs(node, kinds, entry["signatures"][misfits.index(None)], types)
+        for branch in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
+            yield from _refusals(branch, opsets, kinds)
+            # A branch says what comes out of the node that holds it.
+            outputs = zip(node.output, branch.output, strict=False)
+            kinds |= {name: value.type.tensor_type.elem_type for name, value in outputs}
+        why = _judge(node, opsets.get(node.domain, 1), kinds)
+        if why is not None:
+            yield f"{node.name or node.output[0]} ({node.domain or 'ai.onnx'} {node.op_type}{why})"
+            kinds |= dict.fromkeys(node.output, _UNJUDGED)
 
 
-def _since(node: onnx.NodeProto, opset: int) -> int:
-    """The opset version that brought the node's schema; 1 for operators that only onnxruntime knows."""
+def _judge(node: onnx.NodeProto, opset: int, kinds: dict[str, int]) -> str | None:
+    """Why no kernel takes the node, "" where there is none by that name; None when one does, and `kinds` then has
+    the types of its outputs."""
+    entry = published().get((node.domain, node.op_type))
+    if entry is None:
+        return ""
+    since, many = _schema(node, opset)
+    types = next(
+        (entry["kernels"][versions] for versions in entry["kernels"] if _covers(versions, since)), None
+    )
+    if types is None:
+        return f", version {since}; it has {', '.join(entry['kernels'])}"
+    unjudged = any(kinds.get(name) == _UNJUDGED for name in node.input)
+    unknown = _UNJUDGED if unjudged else TensorProto.UNDEFINED
+    reasons = []
+    for inputs, outputs in entry["signatures"]:
+        bound: dict[str, int] = {}
+        taken = _parameters(inputs, len(node.input), many=many)
+        made = _parameters(outputs, len(node.output), many=True)
+        reason = _bind(node.input, taken, kinds, types, bound)
+        if reason is None:
+            pairs = zip(node.output, made, strict=False)
+            found = {n: kinds.get(n, _made(node, each, types, bound, unknown)) for n, each in pairs}
+            reason = _bind(node.output, made, found, types, bound)
+        if reason is None:
+            kinds |= found
+            return None
+        reasons.append(reason)
+    return f": {reasons[0]}"
+
+
+def _schema(node: onnx.NodeProto, opset: int) -> tuple[int, bool]:
+    """The opset version that brought the node's schema, and whether its last input stands for many. Operators that
+    only onnxruntime knows are all of version 1."""
     try:
-        return int(onnx.defs.get_schema(node.op_type, opset, node.domain).since_version)
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
     except onnx.defs.SchemaError:
-        return 1
+        return 1, False
+    variadic = onnx.defs.OpSchema.FormalParameterOption.Variadic
+    return int(schema.since_version), bool(schema.inputs) and schema.inputs[-1].option == variadic
 
 
 def _covers(versions: str, since: int) -> bool:
@@ -76,54 +111,50 @@ def _covers(versions: str, since: int) -> bool:
     return numbers[0] <= since <= numbers[-1]
 
 
-def _misfit(
-    node: onnx.NodeProto, kinds: Mapping[str, int], inputs: Sequence[str], types: Mapping[str, Sequence[str]]
+def _parameters(published: Sequence[str], count: int, *, many: bool) -> list[str]:
+    """One for each of `count` values, the last repeated where it stands for `many`."""
+    plain = [parameter.removesuffix("...") for parameter in published]
+    return plain + plain[-1:] * (count - len(plain)) if many else plain
+
+
+def _bind(
+    names: Sequence[str],
+    parameters: Sequence[str],
+    kinds: Mapping[str, int],
+    types: Types,
+    bound: dict[str, int],
 ) -> str | None:
-    """What of the node's inputs a signature does not take; None when it takes them all."""
-    parameters = _of_length(inputs, len(node.input))
-    if len(node.input) > len(parameters):
-        return f"it has {len(node.input)} inputs"
-    bound: dict[str, int] = {}
-    for name, parameter in zip(node.input, parameters, strict=False):
+    """Give the type variables their types; or why these values are not what the parameters ask for."""
+    if len(names) > len(parameters):
+        return f"it has {len(names)} inputs"
+    for name, parameter in zip(names, parameters, strict=False):
         kind = kinds.get(name, TensorProto.UNDEFINED)
-        taken = _taken(parameter, types)
-        if name and taken and _text(kind) not in taken:
-            return f"{name} is {_text(kind)}, not {' or '.join(taken)}"
+        allowed = _allowed(parameter, types)
+        if kind == _UNJUDGED:
+            continue
+        if name and allowed and _text(kind) not in allowed:
+            return f"{name} is {_text(kind)}, not {' or '.join(allowed)}"
         if name and bound.setdefault(parameter, kind) != kind:
-            return f"{name} is {_text(kind)}, and another input {_text(bound[parameter])}"
+            return f"{name} is {_text(kind)}, another value of its type {_text(bound[parameter])}"
     return None
 
 
-def _note_outputs(
-    node: onnx.NodeProto,
-    kinds: dict[str, int],
-    signature: Sequence[Sequence[str]],
-    types: Mapping[str, Sequence[str]],
-) -> None:
-    """An output has the type of the input that shares its variable, of the attribute `to`, or the only one there is."""
-    inputs, outputs = signature
-    shared = dict(zip(_of_length(inputs, len(node.input)), node.input, strict=False))
+def _made(
+    node: onnx.NodeProto, parameter: str, types: Types, bound: Mapping[str, int], otherwise: int
+) -> int:
+    """The type of an output: that of the inputs of its variable, of the attribute `to`, or the only one there is."""
     to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
-    for name, parameter in zip(node.output, _of_length(outputs, len(node.output)), strict=False):
-        only = _taken(parameter, types)
-        if parameter in shared:
-            kinds[name] = kinds[shared[parameter]]
-        elif to is not None:
-            kinds[name] = int(to)
-        elif len(only) == 1:
-            kinds[name] = int(TensorProto.DataType.Value(only[0].upper()))
+    allowed = _allowed(parameter, types)
+    if parameter in bound:
+        return bound[parameter]
+    if to is not None:
+        return int(to)
+    return int(TensorProto.DataType.Value(allowed[0].upper())) if len(allowed) == 1 else otherwise
 
 
-def _taken(parameter: str, types: Mapping[str, Sequence[str]]) -> Sequence[str]:
-    """Element types that a parameter takes; none where the table does not say. Type variables begin with a capital."""
+def _allowed(parameter: str, types: Types) -> Sequence[str]:
+    """Names of element types; none where the table does not say."""
     return types.get(parameter, [] if parameter[:1].isupper() else [parameter])
-
-
-def _of_length(parameters: Sequence[str], count: int) -> list[str]:
-    """The last of a signature's parameters may stand for many."""
-    plain = [parameter.removesuffix("...") for parameter in parameters]
-    many = len(plain) == 1 or (bool(parameters) and parameters[-1].endswith("..."))
-    return plain + plain[-1:] * (count - len(plain)) if many else plain
 
 
 def _text(kind: int) -> str:
