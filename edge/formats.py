@@ -13,6 +13,9 @@ INSTALL_LLAMA_CPP = "pip install llama-cpp-python==0.3.36"
 INSTALL_QNN = "pip install onnxruntime-qnn==2.7.0"
 """The version that the tests run; pyproject.toml pins the same in the extra `npu`."""
 
+INSTALL_DIRECTML = "pip install onnxruntime-genai-directml==0.13.1"
+"""The newest for Windows; it brings onnxruntime-directml."""
+
 
 @dataclass(frozen=True)
 class Engine:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from converters.errors import MachineError
 from edge.engine_settings import EngineSettings
+from edge.runtimes.folder import read_folder
 from edge.runtimes.forced import run_token
-from edge.runtimes.genai import GenaiRuntime, read_folder
+from edge.runtimes.genai import GenaiRuntime
 from edge.runtimes.tokenizer import read_json
 
 SINGLES = 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -165,7 +167,7 @@ def test_nothing_is_appended_to_a_cache_that_is_not_empty(
 
 
 def test_convert_proves_it_and_says_where(
-    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tmp_path / "b"
     assert cli.main(["convert", str(tiny("phi4-mini")), "--target", "windows", "-o", str(bundle)]) == 0
@@ -175,5 +177,6 @@ def test_convert_proves_it_and_says_where(
     assert proof["fidelity"]["kl_mean"] < 1e-5
     assert cli.main(["verify", str(bundle), "--against", str(tiny("phi4-mini"))]) == 0
     capsys.readouterr()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     assert cli.main(["chat", "hello", "-m", str(bundle), "--max-tokens", "4"]) == 0
     assert capsys.readouterr().out
