@@ -18,33 +18,27 @@ from edge.engine_settings import EngineSettings
 from edge.runtimes.folder import read_folder
 from edge.runtimes.forced import run_token
 from edge.runtimes.genai import GenaiRuntime
-from edge.runtimes.tokenizer import read_json
 
 SINGLES = 2
 """Tokens at the end of a teacher-forced sequence that run one by one."""
 FEW, PROMPT_GAIN = 4, 16
 """So many new tokens always run one by one; more, when a token of a prompt costs a sixteenth of one by itself and the
 whole sequence anew would cost more."""
+_PROVIDER, _MOST_CONFIG = b'"dml"', 1 << 20
 
 
 def accepts(path: Path) -> bool:
     file = path / "genai_config.json"
-    return file.is_file() and "dml" in _providers(file)
+    if not file.is_file():
+        return False
+    with file.open("rb") as config:
+        return _PROVIDER in config.read(_MOST_CONFIG)
 
 
 def load(path: Path, *, context_length: int | None, settings: EngineSettings, exact: bool) -> DmlRuntime:
     """`exact` changes nothing: everything between the weights is float16."""
     del exact
     return DmlRuntime(read_folder(path, context_length), settings)
-
-
-def _providers(file: Path) -> set[str]:
-    """Execution providers that a configuration names; none when it is damaged."""
-    try:
-        options = read_json(file)["model"]["decoder"]["session_options"]["provider_options"]
-        return {name.lower() for each in options for name in each}
-    except (KeyError, TypeError, AttributeError):
-        return set()
 
 
 class DmlRuntime(GenaiRuntime):
