@@ -34,12 +34,13 @@ QNN = Engine("onnxruntime-qnn", "onnxruntime_qnn", INSTALL_QNN)
 @dataclass(frozen=True)
 class Format:
     """`engines`: all that must be installed to run it here; the first one names the runtime. `folder`: whether an
-    artifact is a folder, else a single file."""
+    artifact is a folder, else a single file. `phone`: whether a phone can run it."""
 
     name: str
     runtime: str
     engines: tuple[Engine, ...]
     folder: bool = True
+    phone: bool = True
 
 
 FORMATS = {
@@ -48,6 +49,6 @@ FORMATS = {
         Format("onnx", "onnxruntime-genai", (GENAI,)),
         Format("gguf", "llama.cpp", (LLAMA_CPP,), folder=False),
         Format("npu", "onnxruntime-genai with Qualcomm QNN", (GENAI, QNN)),
-        Format("dml", "onnxruntime-genai with DirectML", (GENAI,)),
+        Format("dml", "onnxruntime-genai with DirectML", (GENAI,), phone=False),
     )
 }

@@ -62,3 +62,30 @@ def matmul_nbits(
         block_size=BLOCK,
         **attributes,
     )
+
+
+def residual_norm(
+    graph: Graph, name: str, residual: str, update: str | None, gain: str, epsilon: float
+) -> tuple[str, str]:
+    """(RMSNorm(residual + update) as `name`.out, residual + update); no update: the residual as it is."""
+    normed = f"{name}.out"
+    if update is None:
+        inputs = [residual, gain]
+        graph.node("SimplifiedLayerNormalization", inputs, normed, axis=-1, epsilon=epsilon, stash_type=1)
+        return normed, residual
+    total = f"{name}.residual"
+    graph.node(
+        "SkipSimplifiedLayerNormalization",
+        [residual, update, gain],
+        [normed, "", "", total],
+        domain=MICROSOFT,
+        epsilon=epsilon,
+    )
+    return normed, total
+
+
+def gated(graph: Graph, name: str, gate: str, up: str) -> str:
+    """silu(gate) * up, the inside of SwiGLU (arXiv 2002.05202)."""
+    sigmoid = graph.node("Sigmoid", [gate], f"{name}.sigmoid")
+    silu = graph.node("Mul", [gate, sigmoid], f"{name}.silu")
+    return graph.node("Mul", [silu, up], f"{name}.product")

@@ -19,7 +19,7 @@ from converters.onnx.dml.config import POSITIONS
 from converters.onnx.dml.layout import zero_points
 from converters.onnx.graph import MICROSOFT, Graph
 from converters.onnx.layout import Layout
-from converters.onnx.parts import matmul_nbits
+from converters.onnx.parts import gated, matmul_nbits, residual_norm
 from converters.onnx.rotary import COS, SIN
 from converters.onnx.tensors import Tensor
 from quant.blocks import BLOCK
@@ -113,18 +113,8 @@ class _Builder:
         return graph.node("Reshape", [pairs, by_block], f"{codes}.nibbles")
 
     def _norm(self, weight: Weight, residual: str, update: str | None) -> tuple[str, str]:
-        """(RMSNorm(residual + update), residual + update)."""
-        graph, normed = self._graph, f"{weight.name}.out"
         gain = self._float(self._stored[weight.name].tensors[0])
-        epsilon = self._decoder.norm_eps
-        if update is None:
-            inputs = [residual, gain]
-            graph.node("SimplifiedLayerNormalization", inputs, normed, axis=-1, epsilon=epsilon, stash_type=1)
-            return normed, residual
-        outputs = [normed, "", "", f"{weight.name}.residual"]
-        inputs = [residual, update, gain]
-        graph.node("SkipSimplifiedLayerNormalization", inputs, outputs, domain=MICROSOFT, epsilon=epsilon)
-        return normed, outputs[-1]
+        return residual_norm(self._graph, weight.name, residual, update, gain, self._decoder.norm_eps)
 
     def _attend(self, index: int, layer: Layer, x: str, lengths: list[str], tables: list[str]) -> str:
         attention, name = self._decoder.attention, f"layers.{index}.attend"
@@ -158,11 +148,8 @@ class _Builder:
         )
 
     def _mlp(self, index: int, layer: Layer, x: str) -> str:
-        """SwiGLU (arXiv 2002.05202): down(silu(gate x) * up x)."""
-        graph, name = self._graph, f"layers.{index}.mlp"
         gate, up = self._linear(layer.gate, x), self._linear(layer.up, x)
-        silu = graph.node("Mul", [gate, graph.node("Sigmoid", [gate], f"{name}.sigmoid")], f"{name}.silu")
-        return self._linear(layer.down, graph.node("Mul", [silu, up], f"{name}.product"))
+        return self._linear(layer.down, gated(self._graph, f"layers.{index}.mlp", gate, up))
 
     def _linear(self, weight: Weight, x: str, *, output: str | None = None) -> str:
         """x times the transpose of `weight`."""

@@ -23,21 +23,15 @@ HEAD_MULTIPLE = 8
 
 def context_limit(decoder: Decoder) -> tuple[int, str | None]:
     """The longest context that is right here, and why where that is less than the checkpoint claims."""
-    most, why = decoder.context_length, None
     switch, window = decoder.rope.original_context, decoder.attention.window
-    if decoder.rope.is_longrope and switch < most:
-        most, why = (
-            switch,
-            (
-                f"LongRoPE factors switch at {switch} positions, and a captured DirectML graph holds one set of them"
-            ),
-        )
-    if window is not None and window < most:
-        most, why = (
-            window,
-            (f"DirectML's attention has no sliding window, and the model's is {window} positions"),
-        )
-    return most, why
+    limits: list[tuple[int, str | None]] = [(decoder.context_length, None)]
+    if decoder.rope.is_longrope:
+        why = f"LongRoPE factors switch at {switch} positions, and a captured DirectML graph holds one set of them"
+        limits.append((switch, why))
+    if window is not None:
+        why = f"DirectML's attention has no sliding window, and the model's is {window} positions"
+        limits.append((window, why))
+    return min(limits, key=lambda limit: limit[0])
 
 
 def check(decoder: Decoder, recipe: Storages) -> None:
