@@ -45,7 +45,7 @@ bench: .venv/.dev
 
 .venv/.dev: .venv/.demo
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet -e ".[gguf,dev]"
+	$(BIN)/python -m pip install --quiet -e ".[gguf,npu,dev]"
 	touch $@
 
 clean:

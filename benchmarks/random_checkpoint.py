@@ -70,7 +70,7 @@ def write_checkpoint(
     for name, group in _split(shapes, shards):
         files |= dict.fromkeys(group, name)
         with (directory / name).open("wb") as file:
-            _write_header(file, {tensor: (label, shapes[tensor], width) for tensor in group})
+            write_header(file, {tensor: (label, shapes[tensor], width) for tensor in group})
             for tensor in group:
                 for chunk in values.chunks(shapes[tensor]):
                     file.write(chunk.view(np.uint8).data)
@@ -143,8 +143,9 @@ def _split(shapes: dict[str, tuple[int, ...]], shards: int) -> Iterator[tuple[st
         yield f"model-{i:05d}-of-{shards:05d}.safetensors", group
 
 
-def _write_header(file: BinaryIO, tensors: dict[str, tuple[str, tuple[int, ...], int]]) -> None:
-    """The safetensors header: 8 bytes of length, then JSON padded to 8 bytes."""
+def write_header(file: BinaryIO, tensors: dict[str, tuple[str, tuple[int, ...], int]]) -> None:
+    """The safetensors header of {tensor: (dtype label, shape, bytes of a value)}: 8 bytes of length, then JSON padded
+    to 8 bytes."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, (label, shape, width) in tensors.items():

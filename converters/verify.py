@@ -72,17 +72,23 @@ class Stored(Protocol):
 
 @dataclass(frozen=True)
 class Divergence:
-    """Candidate against reference over `positions` next-token distributions; KL in nats, logits as they are."""
+    """Candidate against reference over `positions` next-token distributions; KL in nats, logits as they are.
+
+    cosine: of all logits together, as two vectors.
+    """
 
     positions: int
     top1: float
     kl_mean: float
     kl_p99: float
     max_logit_error: float
+    cosine: float
 
     def to_data(self) -> dict[str, Any]:
-        # Six digits: enough to judge, few enough that no BLAS or thread count shows.
-        return {k: v if isinstance(v, int) else float(f"{v:.4g}") for k, v in asdict(self).items()}
+        # Few enough digits that no BLAS or thread count shows.
+        return {k: v if isinstance(v, int) else float(f"{v:.4g}") for k, v in asdict(self).items()} | {
+            "cosine": round(self.cosine, 5)
+        }
 
 
 def divergence(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -> Divergence:
@@ -91,17 +97,23 @@ def divergence(reference: NDArray[np.float32], candidate: NDArray[np.float32]) -
         raise ValueError(f"shapes differ: {reference.shape} and {candidate.shape}")
     kl = np.empty(len(reference))
     same = np.empty(len(reference), dtype=bool)
-    worst = 0.0
+    worst, product, squares = 0.0, 0.0, [0.0, 0.0]
     step = max(1, (1 << 18) // reference.shape[1])  # float64 scratch of a few MiB
     for i in range(0, len(reference), step):
         p, q = (x[i : i + step].astype(np.float64) for x in (reference, candidate))
         same[i : i + step] = p.argmax(-1) == q.argmax(-1)
         error = np.abs(p - q).max(initial=0.0)
         worst = max(worst, float(error)) if np.isfinite(error) else float("inf")
+        product += float(np.vdot(p, q))
+        squares = [total + float(np.vdot(x, x)) for total, x in zip(squares, (p, q), strict=True)]
         log_p, log_q = _log_softmax(p), _log_softmax(q)
         kl[i : i + step] = (np.exp(log_p) * (log_p - log_q)).sum(-1)
     kl = np.where(np.isfinite(kl), np.maximum(kl, 0.0), np.inf)
-    return Divergence(len(kl), float(same.mean()), float(kl.mean()), float(np.quantile(kl, 0.99)), worst)
+    length = math.sqrt(squares[0] * squares[1])
+    cosine = product / length if length else 1.0
+    return Divergence(
+        len(kl), float(same.mean()), float(kl.mean()), float(np.quantile(kl, 0.99)), worst, cosine
+    )
 
 
 def _log_softmax(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -93,8 +93,11 @@ def load(directory: Path) -> Bundle:
             sound = variant.format in FORMATS and variant.targets and variant.context_length > 0
             if not sound or not str(variant.name).isprintable():
                 raise ValueError(f"variant {variant.name}")
-        if not variants or len({v.name for v in variants}) < len(variants):
+        names = {v.name for v in variants}
+        if not variants or len(names) < len(variants):
             raise ValueError("no variant, or two of one name")
+        if unknown := [v.name for v in variants if v.source and v.source not in names]:
+            raise ValueError(f"variant {unknown[0]} is compiled from one that is not there")
         for name, entry in manifest["files"].items():
             inside(directory, name)
             if not isinstance(entry["size"], int) or not isinstance(entry["sha256"], str):

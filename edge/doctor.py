@@ -14,7 +14,7 @@ from pathlib import Path
 from edge import directml, machine
 from edge.directml_machine import look
 from edge.finding import Finding, Status
-from edge.formats import INSTALL_LLAMA_CPP
+from edge.formats import INSTALL_LLAMA_CPP, QNN, TESTED_QNN
 
 MINIMUM_PYTHON = (3, 11)
 # A conversion's own peak (under 512 MiB) and the engine that proves the smallest models.
@@ -36,6 +36,7 @@ def examine(directory: Path) -> list[Finding]:
             f"{INSTALL_LLAMA_CPP} (compiles for some minutes)",
             needed=False,
         ),
+        npu(engine("onnxruntime-qnn", QNN.module, QNN.install, needed=False)),
         kernel(),
         cores(),
         memory(*machine.memory()),
@@ -96,6 +97,13 @@ def engine(name: str, module: str, install: str, *, needed: bool) -> Finding:
     if "ModuleNotFoundError" in last and f"'{module}'" in last:
         return Finding(name, status, "is not installed", install)
     return Finding(name, status, f"does not load: {last}", install)
+
+
+def npu(loads: Finding) -> Finding:
+    """Qualcomm's plugin, which NPU targets need: that it loads, in the version that edge was tested with."""
+    if loads.status == "ok" and loads.found != TESTED_QNN:
+        return Finding(loads.what, "warn", f"{loads.found}; NPU targets take {TESTED_QNN} alone", QNN.install)
+    return loads
 
 
 def kernel() -> Finding:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 INSTALL_GENAI = "pip install onnxruntime-genai"
 INSTALL_LLAMA_CPP = "pip install llama-cpp-python==0.3.36"
 """The version that the tests run; pyproject.toml pins the same in the extra `gguf`."""
-INSTALL_QNN = "pip install onnxruntime-qnn==2.7.0"
-"""The version that the tests run; pyproject.toml pins the same in the extra `npu`."""
+TESTED_QNN = "2.7.0"
+"""The version that the tests run; pyproject.toml pins the same in the extra `npu`. Which graphs the plugin computes
+wrongly differs by version, so no other is taken."""
+INSTALL_QNN = f"pip install onnxruntime-qnn=={TESTED_QNN}"
 
 INSTALL_DIRECTML = "pip install onnxruntime-genai-directml==0.13.1"
 """The newest for Windows; it brings onnxruntime-directml."""

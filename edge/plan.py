@@ -21,7 +21,7 @@ from edge.machine import cores
 from edge.manifest import check_side_files
 from edge.mixed import Mixed, choose_recipe
 from edge.npu.socs import get_socs
-from edge.npu.variants import with_contexts
+from edge.npu.variants import emulation_note, with_contexts
 from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress, Silent
 from edge.sources import Resolved, resolve
@@ -74,6 +74,7 @@ def plan(
     variants = with_contexts(variants, decoder, socs)
     output = request.output or Path("bundles") / f"{source.name}-{'-'.join(t.name for t in targets)}"
     notes = ([mixed.note()] if mixed else []) + _notes(variants, decoder)
+    notes += emulation_note(variants, decoder) if request.proof else []
     calibration = _calibration(request, source.directory, decoder, variants)
     if is_bundle(output):
         notes.append(f"replaces the bundle that is in {output}")

@@ -137,7 +137,9 @@ def _errors(
     with ExitStack() as stack:
         stored = []
         for variant, recipe in zip(variants, recipes, strict=True):
-            stored.append(ROOMS[variant.format].open_stored(variant.path, decoder, recipe))
+            # A compiled variant cannot be read; it holds what the one holds that it was compiled from.
+            readable = next(v for v in variants if v.name == (variant.source or variant.name))
+            stored.append(ROOMS[readable.format].open_stored(readable.path, decoder, recipe))
             stack.callback(stored[-1].close)
         progress.stage("compare the stored weights", len(decoder.layers), "layers")
         return errors(checkpoint, decoder, stored, ids, progress.advance)

@@ -51,7 +51,8 @@ class OnnxReader:
         for name in graphs:
             self.graphs[name] = _graph(directory / name)
             for tensor, place in _external_tensors(self.graphs[name], directory / name, data).items():
-                if self._places.setdefault(tensor, place) != place:
+                known = self._places.setdefault(tensor, place)
+                if (known.file, known.offset, known.nbytes) != (place.file, place.offset, place.nbytes):
                     raise _damaged(f"{directory / name}: {tensor} lies elsewhere than in another graph")
         self._descriptors: dict[str, int] = {}
         try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.runtimes import qnn
+
 
 @dataclass(frozen=True)
 class Traffic:
@@ -27,7 +29,10 @@ class Traffic:
 
 def traffic(artifact: Path, kv_type: str = "f16") -> Traffic | None:
     """From the headers alone. `kv_type`: what llama.cpp keeps keys and values in; an ONNX graph says its own.
-    None for an artifact of an engine from outside, whose format is not known here."""
+    None for an artifact of an engine from outside, whose format is not known here, and for an NPU's, whose memory is
+    not this computer's."""
+    if qnn.accepts(artifact):
+        return None
     if (artifact / "genai_config.json").is_file():
         from edge.benchmarking.onnx_traffic import onnx_traffic
 

@@ -11,6 +11,7 @@ from edge.fit import Cpu, device_memory, largest_context
 from edge.fitting.files import artifact_files
 from edge.fitting.memory import Memory
 from edge.fitting.phones import Phone, Verdict, load_phones, verdict
+from edge.npu.socs import load_socs
 from edge.plan import plan
 from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress
@@ -83,6 +84,11 @@ def fit(request: ConvertRequest, progress: Progress) -> Fit:
     return Fit(planned, tuple(variants))
 
 
+def suits(format_name: str, phone: Phone) -> bool:
+    """Whether the phone has what runs the format: for "npu" one of the SoCs that `--soc` knows."""
+    return format_name != "npu" or any(soc.title in phone.soc.split(" or ") for soc in load_socs().values())
+
+
 def _fit(planned: Plan, variant: PlannedVariant, files: Mapping[str, int], phones: list[Phone]) -> VariantFit:
     what = (variant.format, planned.decoder, variant.recipe)
     settings = variant.targets[0].profile.engine
@@ -91,8 +97,10 @@ def _fit(planned: Plan, variant: PlannedVariant, files: Mapping[str, int], phone
     found = [
         PhoneFit(
             phone,
-            verdict(memory, phone.usable),
-            largest_context(*what, limit, phone.usable, cpu=PHONE_CPU, settings=settings),
+            verdict(memory, phone.usable) if suits(variant.format, phone) else "no NPU",
+            largest_context(*what, limit, phone.usable, cpu=PHONE_CPU, settings=settings)
+            if suits(variant.format, phone)
+            else 0,
         )
         for phone in phones
     ]

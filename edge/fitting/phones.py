@@ -11,7 +11,7 @@ from edge.targets import read_toml
 
 FILE = Path(__file__).parents[1] / "targets" / "phones.toml"
 _GIB = 1 << 30
-Verdict = Literal["fits", "tight", "no"]
+Verdict = Literal["fits", "tight", "no", "no NPU"]
 
 
 @dataclass(frozen=True)

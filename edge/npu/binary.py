@@ -52,24 +52,26 @@ def read_binary(file: Path) -> Binary:
     return Binary(file, tuple(found))
 
 
-def context_of(graph: Path) -> Path:
-    """The binary that a compiled stage points at. BundleError when the graph is anything else."""
+def binaries_of(graph: Path) -> list[Path]:
+    """The binaries that a compiled stage points at: one, or more where nodes between them run on the CPU.
+
+    BundleError when the graph holds none, or one that is not beside it.
+    """
     try:
         nodes = onnx.load(graph, load_external_data=False).graph.node
     except (OSError, DecodeError) as error:
         raise BundleError(f"{graph} cannot be read: {error}", hint="convert again") from None
     attributes = [a for node in nodes if node.op_type == "EPContext" for a in node.attribute]
     names: list[str] = [a.s.decode() for a in attributes if a.name == "ep_cache_context"]
-    if len(nodes) != 1 or len(names) != 1 or "/" in names[0] or "\\" in names[0]:
-        raise BundleError(f"{graph} is no graph of one context binary beside it", hint="convert again")
-    return graph.parent / names[0]
+    if not names or any("/" in name or "\\" in name for name in names):
+        raise BundleError(f"{graph} is no graph of context binaries beside it", hint="convert again")
+    return [graph.parent / name for name in dict.fromkeys(names)]
 
 
 def write_record(folder: Path, soc: Soc) -> None:
     """Put into `folder`, beside its compiled stages, what `check_binaries` compares them with."""
     files = {}
-    for stage in NPU_STAGES:
-        file = context_of(folder / f"{stage}.onnx")
+    for file in _binaries(folder):
         files[file.name] = {"size": file.stat().st_size, "sha256": sha256(file)}
     write_json(folder / RECORD, {"soc": soc.name, "files": files})
 
@@ -88,8 +90,7 @@ def check_binaries(folder: Path) -> str:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{folder / RECORD} cannot be read: {error}", hint="convert again") from None
-    for stage in NPU_STAGES:
-        file = context_of(folder / f"{stage}.onnx")
+    for file in _binaries(folder):
         if file.name not in files:
             raise BundleError(f"{file} is not in {RECORD}", hint="convert again")
         if not file.is_file():
@@ -105,3 +106,7 @@ def check_binaries(folder: Path) -> str:
                 f"{file} is not the binary that was made", hint="copy the bundle again from where it came"
             )
     return soc
+
+
+def _binaries(folder: Path) -> list[Path]:
+    return [file for stage in NPU_STAGES for file in binaries_of(folder / f"{stage}.onnx")]

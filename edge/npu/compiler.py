@@ -8,6 +8,7 @@ leave a binary behind when it fails.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -54,9 +55,9 @@ def compile_graph(graph: Path, soc: Soc, binary: Path | None, *, allow_cpu: bool
     """
     plugin.require()
     asked = {
-        "graph": str(graph),
+        "graph": str(graph.absolute()),
         "soc": soc.name,
-        "binary": str(binary) if binary else None,
+        "binary": str(binary.absolute()) if binary else None,
         "allow_cpu": allow_cpu,
     }
     done = subprocess.run(
@@ -115,12 +116,15 @@ def _session(
         }
     for key, value in entries.items():
         settings.add_session_config_entry(key, value)
-    return onnxruntime.InferenceSession(str(graph), settings)
+    return onnxruntime.InferenceSession(graph.name, settings)
 
 
 def _main() -> None:
     asked = json.load(sys.stdin)
     (soc,) = get_socs([asked["soc"]])
+    # onnxruntime names the compiled part by a hash of the graph's path as it is given, and the name goes into the
+    # binary: from the graph's own folder it is always the same.
+    os.chdir(Path(asked["graph"]).parent)
     try:
         answer = _compile(Path(asked["graph"]), soc, asked["binary"], asked["allow_cpu"])
     except EdgeError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from converters.errors import UnsupportedError
 from converters.onnx.genai_config import CONFIG_FILE
 from converters.onnx.npu.config import NPU_STAGES, with_provider
-from converters.onnx.npu.layout import HEAD_DATA
+from converters.onnx.npu.layout import HEAD_DATA, LAYERS_DATA
 from converters.onnx.tokenizer_files import OPTIONAL, REQUIRED
 from edge.npu.binary import write_record
 from edge.npu.compiler import Compiled, compile_graph
@@ -40,11 +40,12 @@ def make_contexts(
         done[stage] = compile_graph(source / graph, soc, target / graph, allow_cpu=allow_cpu)
         refuse_elsewhere(stage, done[stage], allow_cpu=allow_cpu)
         progress.advance(1)
-    for name in SHARED:
+    left = any(each.elsewhere() for each in done.values())
+    for name in (*SHARED, *([LAYERS_DATA] if left else [])):
         if (source / name).exists():
             os.link(source / name, target / name)
     config = json.loads((source / CONFIG_FILE).read_bytes())
-    config = with_provider(config, soc_options(soc))
+    config = with_provider(config, soc_options(soc), allow_cpu=left)
     (target / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     write_record(target, soc)
     return done
@@ -68,7 +69,18 @@ def place(planned: Plan, directory: Path, progress: Progress) -> dict[str, Any]:
             found[variant.name] = {stage: placement(done) for stage, done in made.items()}
         elif variant.format == "npu" and planned.request.proof and not planned.request.socs:
             found[variant.name] = _where(path, progress, allow_cpu=allow_cpu)
+        if variant.format == "npu" and allow_cpu:
+            _let_fall_back(path)
     return found
+
+
+def _let_fall_back(folder: Path) -> None:
+    file = folder / CONFIG_FILE
+    config = json.loads(file.read_bytes())
+    if "session_options" not in config["model"]["decoder"]["pipeline"][0][NPU_STAGES[0]]:
+        file.write_text(
+            json.dumps(with_provider(config, None, allow_cpu=True), indent=2) + "\n", encoding="utf-8"
+        )
 
 
 def _where(folder: Path, progress: Progress, *, allow_cpu: bool) -> dict[str, Any]:

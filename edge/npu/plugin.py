@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,11 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from converters.errors import MachineError, UnsupportedError
-from edge.formats import INSTALL_QNN, QNN
+from edge.formats import INSTALL_QNN, QNN, TESTED_QNN
 from edge.npu.socs import Soc
 
 PROVIDER = "QNNExecutionProvider"
-TESTED = "2.7.0"
 _AFFINITY = {"op_type": {"GroupQueryAttention": "htp"}}
 """Without it the provider leaves GroupQueryAttention to the CPU."""
 _registered: set[str] = set()
@@ -31,9 +32,9 @@ def require() -> None:
         raise UnsupportedError(
             "Qualcomm's NPU plugin, onnxruntime-qnn, is not installed", hint=INSTALL_QNN
         ) from None
-    if found != TESTED:
+    if found != TESTED_QNN:
         raise UnsupportedError(
-            f"onnxruntime-qnn {found} is installed; edge is tested with {TESTED} and no other",
+            f"onnxruntime-qnn {found} is installed; edge is tested with {TESTED_QNN} and no other",
             hint=INSTALL_QNN,
         )
 
@@ -50,7 +51,7 @@ def register(engine: str) -> None:
     try:
         library = importlib.import_module(engine)
         library.register_execution_provider_library(PROVIDER, onnxruntime_qnn.get_library_path())
-    except (ImportError, OSError, RuntimeError) as error:
+    except Exception as error:  # the engines' own exceptions share no base but this
         raise MachineError(
             f"the NPU plugin cannot be loaded: {str(error).splitlines()[0]}", hint="edge doctor"
         ) from None
@@ -75,6 +76,19 @@ def graph_options(soc: Soc) -> Iterator[Mapping[str, str]]:
         file.flush()
         # 3: the compiler's most thorough level (QNN provider, htp_graph_finalization_optimization_mode).
         yield {**soc_options(soc), "op_affinity": file.name, "htp_graph_finalization_optimization_mode": "3"}
+
+
+@contextmanager
+def stdout_kept_clean() -> Iterator[None]:
+    """While Qualcomm's libraries load, what they print to stdout goes to stderr: stdout is data."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def device(onnxruntime: Any) -> Any:

@@ -14,6 +14,9 @@ from edge.npu.socs import Soc
 from edge.planned import PlannedVariant
 
 FORMAT = "npu"
+EMULATION_SECONDS = 0.9e-6
+"""For each weight of a variant: 70 tokens of the embedded default, two windows and two single tokens, took about 95 s
+on two cores (compiling left out)."""
 
 
 def with_contexts(
@@ -38,6 +41,17 @@ def _for_soc(variant: PlannedVariant, decoder: Decoder, soc: Soc) -> PlannedVari
     # A compiled stage holds its weights as they were stored, give or take a few percent.
     disk = files.head.nbytes + 2 * files.layers.nbytes
     return replace(variant, name=name, relative_path=name, disk_bytes=disk, soc=soc, source=variant.name)
+
+
+def emulation_note(variants: Sequence[PlannedVariant], decoder: Decoder) -> list[str]:
+    """How long the proof of NPU variants takes, where that is worth saying."""
+    count = sum(variant.format == FORMAT for variant in variants)
+    weights = sum(w.shape[0] * w.shape[1] for layer in decoder.layers for w in layer.weights() if w.is_matrix)
+    minutes = count * weights * EMULATION_SECONDS / 60
+    if minutes < 1:
+        return []
+    each = f" for {count} variants" if count > 1 else ""
+    return [f"the proof runs on an emulated NPU: about {minutes:.0f} min{each}; --no-proof leaves it out"]
 
 
 def refuse_too_large(variant: PlannedVariant, decoder: Decoder) -> None:

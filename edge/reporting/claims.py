@@ -123,7 +123,7 @@ def _proof(found: Mapping[str, Any]) -> Proof:
         passed=bool(found["passed"]),
         runtime=None if found.get("runtime") is None else str(found["runtime"]),
         tokens=int(found["tokens"]),
-        weights=None if stored is None else int(stored["weights"]),
+        weights=None if stored is None else stored.get("weights"),
         checks=tuple(checks),
         failures=tuple(str(failure) for failure in found["failures"]),
     )

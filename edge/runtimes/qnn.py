@@ -1,14 +1,15 @@
 """onnxruntime-genai with Qualcomm's plugin: runs the folders of format "npu", on the NPU or its emulator.
 
-genai pads every append to whole windows and goes on after the padding: only an append that begins at a multiple of
-the window is right (measured: logits of a second, unaligned append have nothing to do with the model). Here an append
-that would not be aligned goes token by token through the iterator, or everything is run again from the start,
-whichever costs less; that also does what genai cannot, rewind.
+genai pads every append to whole windows and goes on after the padding: an append is right only where it begins at a
+multiple of the window and no single token ran before it (measured: after any other, logits have nothing to do with the
+model). Here an append that would be neither goes token by token through the iterator, or everything is run again from
+the start, whichever costs less; that also does what genai cannot, rewind.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import MachineError, UnsupportedError
-from converters.onnx.npu.config import NPU_STAGES, PIPELINE_TYPE, session_options
+from converters.onnx.npu.config import FALLBACK, NPU_STAGES, PIPELINE_TYPE, session_options
 from edge.engine_settings import EngineSettings
+from edge.formats import TESTED_QNN
 from edge.npu import plugin
 from edge.npu.binary import check_binaries
 from edge.npu.socs import DEFAULT, get_socs
@@ -28,6 +30,7 @@ from edge.runtimes.tokenizer import FolderTokenizer, read_json, token_ids
 
 SINGLES = 2
 """Tokens at the end of a teacher-forced sequence that go through the iterator."""
+_MOST_CONFIG = 1 << 20
 WINDOW_COST = 4
 """A window costs about as much as so many single tokens: those read all weights each, and so does a window, once,
 but computes more."""
@@ -35,7 +38,10 @@ but computes more."""
 
 def accepts(path: Path) -> bool:
     file = path / "genai_config.json"
-    return file.is_file() and f'"{PIPELINE_TYPE}"' in file.read_text(encoding="utf-8", errors="replace")
+    if not file.is_file():
+        return False
+    with file.open("rb") as config:
+        return f'"{PIPELINE_TYPE}"'.encode() in config.read(_MOST_CONFIG)
 
 
 def load(path: Path, *, context_length: int | None, settings: EngineSettings, exact: bool) -> QnnRuntime:
@@ -48,7 +54,9 @@ def load(path: Path, *, context_length: int | None, settings: EngineSettings, ex
         cache, vocab_size = int(model["context_length"]), int(model["vocab_size"])
         window = int(model["decoder"]["sliding_window"]["window_size"])
         stages = model["decoder"]["pipeline"][0]
-        compiled = all("session_options" in stages[stage] for stage in NPU_STAGES)
+        options = [stages[stage].get("session_options", {}) for stage in NPU_STAGES]
+        compiled = all("provider_options" in each for each in options)
+        allow_cpu = any(each.get(FALLBACK) == "0" for each in options)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UnsupportedError(
             f"{path / 'genai_config.json'}: {error!r} is missing or no number", hint=f"edge inspect {path}"
@@ -63,7 +71,8 @@ def load(path: Path, *, context_length: int | None, settings: EngineSettings, ex
     if compiled:
         check_binaries(path)
     shape = _Shape(context_length or limit, cache, window, vocab_size)
-    return QnnRuntime(path, shape, frozenset(token_ids(model.get("eos_token_id"))), compiled=compiled)
+    stop_ids = frozenset(token_ids(model.get("eos_token_id")))
+    return QnnRuntime(path, shape, stop_ids, compiled=compiled, allow_cpu=allow_cpu)
 
 
 class _Shape:
@@ -75,13 +84,15 @@ class _Shape:
 
 
 class QnnRuntime:
-    """See `Runtime`. `_counted`: what genai counts, padding included; `_aligned`: the cache ends where a window may
-    begin."""
+    """See `Runtime`. `_counted`: tokens as genai counts them, padding included."""
 
-    def __init__(self, path: Path, shape: _Shape, stop_ids: frozenset[int], *, compiled: bool) -> None:
+    def __init__(
+        self, path: Path, shape: _Shape, stop_ids: frozenset[int], *, compiled: bool, allow_cpu: bool
+    ) -> None:
         import onnxruntime_genai as og
 
-        self.name = f"onnxruntime-genai {og.__version__}, onnxruntime-qnn {plugin.TESTED}"
+        emulated = " (emulated NPU)" if platform.machine() in ("x86_64", "AMD64") else ""
+        self.name = f"onnxruntime-genai {og.__version__}, onnxruntime-qnn {TESTED_QNN}{emulated}"
         self.context_length = shape.context_length
         self.vocab_size = shape.vocab_size
         self._og = og
@@ -90,9 +101,11 @@ class QnnRuntime:
         self._tokenizer = FolderTokenizer(path)
         self._ids: list[int] = []
         self._counted = 0
+        self._singles_ran = False
         self._generator: Any = None
         try:
-            self._model: Any = _model(og, path, compiled=compiled)
+            with plugin.stdout_kept_clean():
+                self._model: Any = _model(og, path, compiled=compiled, allow_cpu=allow_cpu)
         except RuntimeError as error:
             cause = str(error).splitlines()[0]
             raise UnsupportedError(
@@ -165,7 +178,7 @@ class QnnRuntime:
             )
         ids, start = [*self._ids, *new], len(self._ids)
         single = self._singles(len(new))
-        if one_by_one and start and self._counted + len(new) <= self._shape.cache:
+        if one_by_one and self._generator and self._counted + len(new) <= self._shape.cache:
             single = len(new)
         self._ids = []  # what an interrupt leaves: nothing that counts as cached
         try:
@@ -185,8 +198,8 @@ class QnnRuntime:
         window, start = self._shape.window, len(self._ids)
         if self._generator is None or start == 0:
             return None
-        single = min(count, -start % window)
-        windows = -(-(count - single) // window)
+        windows = 0 if self._singles_ran or start % window else -(-count // window)
+        single = 0 if windows else count
         beyond = self._counted + single + windows * window > self._shape.cache
         anew = WINDOW_COST * -(-(start + count) // window)
         return None if beyond or single + WINDOW_COST * windows > anew else single
@@ -195,7 +208,7 @@ class QnnRuntime:
         parameters = self._og.GeneratorParams(self._model)
         parameters.set_search_options(max_length=self._shape.cache, do_sample=False, batch_size=1)
         self._generator = self._og.Generator(self._model, parameters)
-        self._counted = 0
+        self._counted, self._singles_ran = 0, False
 
     def _window(self, ids: list[int], start: int) -> NDArray[np.float32]:
         """Positions [start, len(ids)), the last window padded."""
@@ -210,19 +223,21 @@ class QnnRuntime:
         logits = run_token(self._generator, ids[-1], self.vocab_size)
         self._ids = ids
         self._counted += 1
+        self._singles_ran = True
         return logits
 
 
-def _model(og: Any, path: Path, *, compiled: bool) -> Any:
+def _model(og: Any, path: Path, *, compiled: bool, allow_cpu: bool) -> Any:
     config = og.Config(str(path))
     if compiled:
         return og.Model(config)
     (soc,) = get_socs([DEFAULT])
     with plugin.graph_options(soc) as options:
-        config.overlay(json.dumps(_overlay(options)))
+        config.overlay(json.dumps(_overlay(options, allow_cpu=allow_cpu)))
         return og.Model(config)
 
 
-def _overlay(options: Mapping[str, str]) -> dict[str, Any]:
-    stages = {stage: {"session_options": session_options(options)} for stage in NPU_STAGES}
+def _overlay(options: Mapping[str, str], *, allow_cpu: bool) -> dict[str, Any]:
+    chosen = session_options(options, allow_cpu=allow_cpu)
+    stages = {stage: {"session_options": chosen} for stage in NPU_STAGES}
     return {"model": {"decoder": {"pipeline": [stages]}}}

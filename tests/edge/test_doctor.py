@@ -18,8 +18,8 @@ GB = 10**9
 def test_this_machine_is_fit_for_the_tests(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
     findings = {f["what"]: f for f in json.loads(capsys.readouterr().out)["findings"]}
-    assert {"Python", "packages", "onnxruntime", "onnxruntime-genai", "llama.cpp", "quantizer", "processor",
-            "memory", "disk", "cache", "adb"} == set(findings)  # fmt: skip
+    assert {"Python", "packages", "onnxruntime", "onnxruntime-genai", "llama.cpp", "onnxruntime-qnn",
+            "quantizer", "processor", "memory", "disk", "cache", "adb"} == set(findings)  # fmt: skip
     assert findings["onnxruntime"]["status"] == "ok"
     for finding in findings.values():
         assert bool(finding["hint"]) == (finding["status"] != "ok"), finding
@@ -31,6 +31,13 @@ def test_a_failure_is_exit_1_and_has_a_hint(
     monkeypatch.setattr(doctor, "examine", lambda _: [doctor.Finding("disk", "fail", "full", "free some")])
     assert cli.main(["doctor"]) == 1
     assert capsys.readouterr().out == "fail  disk  full\n            hint: free some\n"
+
+
+def test_an_npu_plugin_of_another_version_is_a_warning() -> None:
+    found = doctor.npu(doctor.Finding("onnxruntime-qnn", "ok", "2.6.1"))
+    assert (found.status, found.hint) == ("warn", "pip install onnxruntime-qnn==2.7.0")
+    missing = doctor.Finding("onnxruntime-qnn", "warn", "is not installed", "x")
+    assert doctor.npu(missing) == missing
 
 
 def test_old_python() -> None:

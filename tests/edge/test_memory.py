@@ -20,15 +20,17 @@ DISK_BYTES = 20e9
 EDGE = str(Path(sys.executable).with_name("edge"))
 
 
-def convert(work: Path, layers: int, **overrides: Any) -> tuple[Cost, int]:
-    """Cost of converting phi-4-mini's true width with `layers` layers for both targets, and its bytes.
+def convert(
+    work: Path, layers: int, targets: tuple[str, ...] = ("android", "cpu"), **overrides: Any
+) -> tuple[Cost, int]:
+    """Cost of converting phi-4-mini's true width with `layers` layers for `targets`, and its bytes.
 
     The peak must also keep what --dry-run promised.
     """
     config = SHAPES["phi4-mini-full"] | {"num_hidden_layers": layers} | overrides
     checkpoint = work / f"checkpoint-{layers}"
     write_checkpoint(checkpoint, config, shards=2)
-    command = [EDGE, "convert", str(checkpoint), "--target", "android", "--target", "cpu", "--no-proof"]
+    command = [EDGE, "convert", str(checkpoint), *(f"--target={target}" for target in targets), "--no-proof"]
     command += ["--threads", "2"]
     dry = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, check=True)
     cost = measure([*command, "-o", str(work / f"bundle-{layers}")], log=work / "log")
@@ -46,9 +48,10 @@ def check(few: Cost, many: Cost) -> None:
     assert abs(many.peak_bytes - few.peak_bytes) < 0.1 * few.peak_bytes + 2 * CHUNK_BYTES
 
 
-def test_the_peak_does_not_grow_with_depth(tmp_path: Path) -> None:
-    few, small = convert(tmp_path, 1, vocab_size=16384)
-    many, large = convert(tmp_path, 4, vocab_size=16384)
+@pytest.mark.parametrize("targets", [("android", "cpu"), ("android-npu",)], ids=["cpu", "npu"])
+def test_the_peak_does_not_grow_with_depth(targets: tuple[str, ...], tmp_path: Path) -> None:
+    few, small = convert(tmp_path, 1, targets, vocab_size=16384)
+    many, large = convert(tmp_path, 4, targets, vocab_size=16384)
     assert large > 2 * small
     assert many.peak_bytes < large / 2, "the model is small enough to be held whole: this shows nothing"
     check(few, many)

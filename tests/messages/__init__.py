@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from converters.errors import EdgeError
 from edge import cli
@@ -95,7 +96,13 @@ class World:
         keyboard, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin or b""))
         try:
             sys.stdin.isatty = lambda: stdin is None  # type: ignore[method-assign]  # of this one object
-            with self._watch(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(told):
+            with (
+                self._watch(),
+                contextlib.redirect_stdout(out),
+                contextlib.redirect_stderr(told),
+                # How often a slow machine gives a sign of life.
+                mock.patch.object(console, "LINE_SECONDS", 1e9),
+            ):
                 code = cli.main(words)
         finally:
             sys.stdin = keyboard

@@ -28,6 +28,7 @@ from edge.proof import proof_tokens
 from edge.runtimes import open_runtime
 from edge.runtimes.isolated import teacher_forced
 from quant.recipe import Recipe
+from tests.converters.npu_support import write_npu
 from tests.messages import World, case
 from tests.messages.inspection import bundle
 from tests.messages.tokenizers import _refused
@@ -307,3 +308,14 @@ def disks_that_fail_while_they_are_read(world: World) -> None:
     ):
         patch.setattr(os, "preadv", mock.Mock(side_effect=OSError(5, "Input/output error")))
         world.call(checkpoint.read, "model.norm.weight")
+
+
+@case
+def graphs_that_name_one_tensor_in_two_places(world: World) -> None:
+    folder = world.path / "npu"
+    model = write_npu(world.path / world.tiny("phi4"), folder)
+    graph = onnx.load(folder / "iterator.onnx", load_external_data=False)
+    tensor = next(t for t in graph.graph.initializer if t.name == "layers.0.attention.qkv.codes")
+    next(entry for entry in tensor.external_data if entry.key == "offset").value = "0"
+    onnx.save(graph, folder / "iterator.onnx")
+    world.call(ROOMS["npu"].open_stored, folder, model, INT4)

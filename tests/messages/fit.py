@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from edge.cli import console
 from tests.edge.hub_models import REPO, add_model, add_weights, path_of, point_at
 from tests.edge.local_server import Site, serving
 from tests.messages import World, case
@@ -22,7 +21,6 @@ WEIGHTS = path_of("model.safetensors")
 def hub(world: World) -> Iterator[Site]:
     with serving(Site()) as site, pytest.MonkeyPatch.context() as patch:
         point_at(site, patch, world.path)
-        patch.setattr(console, "LINE_SECONDS", 1e9)  # how often a slow machine gives a sign of life
         yield site
 
 

@@ -15,6 +15,9 @@ NPU_STAGES = ("context", "iterator")
 """The others run on the CPU: a table lookup, and one product a token with a table that the CPU has anyway."""
 
 
+FALLBACK = "session.disable_cpu_ep_fallback"
+
+
 def npu_config(decoder: Decoder, cache: int, window: int) -> dict[str, Any]:
     """The whole file as data, for a KV cache of `cache` positions.
 
@@ -64,20 +67,20 @@ def npu_config(decoder: Decoder, cache: int, window: int) -> dict[str, Any]:
     return config
 
 
-def with_provider(config: Mapping[str, Any], options: Mapping[str, str]) -> dict[str, Any]:
-    """`config` whose NPU stages name the QNN provider and let nothing fall back to the CPU."""
+def with_provider(
+    config: Mapping[str, Any], options: Mapping[str, str] | None, *, allow_cpu: bool = False
+) -> dict[str, Any]:
+    """`config` whose NPU stages name the QNN provider (None: that is left open) and, unless `allow_cpu`, let nothing
+    fall back to the CPU."""
     model = dict(config["model"])
     decoder = dict(model["decoder"])
     stages = dict(decoder["pipeline"][0])
     for stage in NPU_STAGES:
-        stages[stage] = {**stages[stage], "session_options": session_options(options)}
+        stages[stage] = {**stages[stage], "session_options": session_options(options, allow_cpu=allow_cpu)}
     return {**config, "model": {**model, "decoder": {**decoder, "pipeline": [stages]}}}
 
 
-def session_options(options: Mapping[str, str]) -> dict[str, Any]:
+def session_options(options: Mapping[str, str] | None, *, allow_cpu: bool) -> dict[str, Any]:
     """Of an NPU stage, as genai_config.json writes them."""
-    return {
-        "log_id": "edge",
-        "provider_options": [{"qnn": dict(options)}],
-        "session.disable_cpu_ep_fallback": "1",
-    }
+    provider = {} if options is None else {"provider_options": [{"qnn": dict(options)}]}
+    return {"log_id": "edge", **provider, FALLBACK: str(int(not allow_cpu))}

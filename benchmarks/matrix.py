@@ -1,0 +1,115 @@
+"""What is written, loads and runs here, model by target: `python -m benchmarks.matrix [--write]`.
+
+Every model is converted for every target and proven in the target's own runtime, as far as this machine has it. The
+models are tiny ones of random weights in the shapes of the real ones, and two layers of the embedded default with its
+real weights and vocabulary. `--write` puts the table into the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.cut_checkpoint import DEFAULT, cut_checkpoint
+from benchmarks.random_checkpoint import SHAPES, TOKENIZERS, write_checkpoint
+from converters.errors import EdgeError
+from edge.convert import ConvertRequest, convert, plan
+from edge.progress import Silent
+from edge.sources import resolve
+from edge.targets import load_targets
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- matrix: python -m benchmarks.matrix --write -->\n", "<!-- end of matrix -->\n"
+MODELS = {"Phi-3-mini": "phi3-mini-4k", "Phi-4-mini": "phi4-mini", "Phi-4": "phi4"}
+CUT = "SmolLM2-135M, 2 layers"
+SOC = "SM8650"
+HEADER = ("model", "target", "artifact", "written", "loads", "runs here", "cosine", "top-1", "executed on")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One artifact. `cosine` and `top1`: of its logits against the reference on the stored weights; None: not run."""
+
+    model: str
+    target: str
+    artifact: str
+    loads: bool
+    runs: bool
+    cosine: float | None
+    top1: float | None
+    where: str
+
+    def cells(self) -> tuple[str, ...]:
+        figures = ["" if x is None else f"{x:.4f}" for x in (self.cosine,)]
+        figures += ["" if x is None else f"{x:.0%}" for x in (self.top1,)]
+        yes = ["yes", "yes" if self.loads else "no", "yes" if self.runs else "no"]
+        return (self.model, self.target, self.artifact, *yes, *figures, self.where)
+
+
+def checkpoints(work: Path) -> Iterator[tuple[str, Path]]:
+    for title, shape in MODELS.items():
+        write_checkpoint(work / shape, SHAPES[shape], tokenizer=TOKENIZERS[shape])
+        yield title, work / shape
+    cut_checkpoint(resolve(DEFAULT).directory, work / "cut", 2)
+    yield CUT, work / "cut"
+
+
+def rows(work: Path) -> Iterator[Row]:
+    """Of every model and built-in target, in that order. A target that refuses a model gives one row that says so."""
+    for model, checkpoint in checkpoints(work):
+        for target in load_targets(work):
+            yield from _rows(model, checkpoint, target, work / f"{checkpoint.name}-{target}")
+
+
+def _rows(model: str, checkpoint: Path, target: str, output: Path) -> Iterator[Row]:
+    socs = (SOC,) if load_targets()[target].format == "npu" else ()
+    request = ConvertRequest(
+        str(checkpoint), (target,), context=128, output=output, socs=socs, allow_unproven=True, threads=1
+    )
+    try:
+        report = convert(plan(request), Silent())
+    except EdgeError as error:
+        yield Row(model, target, f"refused: {error.cause}", False, False, None, None, "")
+        return
+    assert report.proof is not None
+    for name, result in report.proof["variants"].items():
+        found = result.get("fidelity")
+        figures = (found["cosine"], found["top1"]) if found else (None, None)
+        yield Row(model, target, name, "runtime" in result, bool(found), *figures, result.get("runtime", ""))
+
+
+def table(found: list[Row]) -> str:
+    """Markdown."""
+    lines = [HEADER, tuple("---" for _ in HEADER), *(row.cells() for row in found)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def written() -> str:
+    """The table as the README has it."""
+    text = README.read_text(encoding="utf-8")
+    return text[text.index(BEGIN) + len(BEGIN) : text.index(END)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        found = []
+        for row in rows(Path(work)):
+            found.append(row)
+            print(" | ".join(row.cells()), file=sys.stderr, flush=True)
+    if args.write:
+        text = README.read_text(encoding="utf-8")
+        head, tail = text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+        README.write_text(head + table(found) + tail, encoding="utf-8")
+    else:
+        print(table(found), end="")
+
+
+if __name__ == "__main__":
+    main()
