@@ -63,7 +63,7 @@ class DmlRuntime(GenaiRuntime):
         return np.concatenate(parts)
 
     def _goes_on(self, new: Sequence[int], total: int) -> bool:
-        """Whether `new` may run one by one. An end of sequence may not: the generator would drop it, and be done."""
+        """Whether `new` runs one by one, which no end of sequence may (`run_token`)."""
         return (
             0 < len(self._ids) == self._generator.token_count()
             and len(new) <= max(FEW, total // PROMPT_GAIN)

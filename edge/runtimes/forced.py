@@ -12,7 +12,10 @@ _NEVER, _SURELY = -1e4, 1e4
 
 
 def run_token(generator: Any, token: int, vocab_size: int) -> NDArray[np.float32]:
-    """Run one token after those that the generator holds; its logits, float32 [1, vocab_size]."""
+    """Run one token after those that the generator holds; its logits, float32 [1, vocab_size].
+
+    Not for a token that ends a sequence: the generator would be done, and run padding in place of what follows.
+    """
     forced = np.full((1, vocab_size), _NEVER, np.float32)
     forced[0, token] = _SURELY
     generator.get_logits()

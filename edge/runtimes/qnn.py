@@ -180,6 +180,8 @@ class QnnRuntime:
         single = self._singles(len(new))
         if one_by_one and self._generator and self._counted + len(new) <= self._shape.cache:
             single = len(new)
+        if single and self._stop_ids.intersection(new[:single]):
+            single = None  # after one the generator is done, and runs padding in place of what it is given
         self._ids = []  # what an interrupt leaves: nothing that counts as cached
         try:
             if single is None:
