@@ -7,6 +7,7 @@ writes: any order of chunks gives the same bytes, from any thread, and nothing i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
 
 import numpy as np
@@ -22,8 +23,19 @@ Storage = Literal["f32", "f16", "bf16", "int4", "int4_asym", "int5", "int8"]
 """How a weight lies in an artifact: a float type, or a block format of `quant.blocks`."""
 
 
+Activations = Literal["f16", "u16"]
+"""What an NPU computes with between its weights."""
+
+
 class Storages(Protocol):
     """All that a format needs to know of a recipe (`quant.recipe.Recipe` is one)."""
+
+    @property
+    def activations(self) -> Activations: ...
+
+    @property
+    def ranges(self) -> Mapping[str, tuple[float, float]] | None:
+        """Least and largest input and output of every linear layer (`quant.ranges`), once they are measured."""
 
     def storage(self, weight: Weight) -> Storage: ...
 

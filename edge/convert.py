@@ -27,6 +27,7 @@ from edge.plan import plan
 from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress
 from edge.proof import Subject, prove
+from edge.ranges import with_ranges
 from edge.staging import staging, sync_tree
 from edge.targets import Target, strictest
 from quant.recipe import Recipe
@@ -75,6 +76,7 @@ def convert(planned: Plan, progress: Progress) -> Report:
         decoder = describe(checkpoint)
         _require_space(planned, directory)
         planned, calibration = _calibrated(planned, checkpoint, decoder, progress)
+        planned, ranges = with_ranges(planned, checkpoint, decoder, progress)
         began = time.perf_counter()
         read = _stream(planned, decoder, checkpoint, directory, progress)
         converted = time.perf_counter() - began
@@ -89,6 +91,8 @@ def convert(planned: Plan, progress: Progress) -> Report:
         manifest = build_manifest(planned, decoder, proof, _hash_and_sync(directory, progress))
         if calibration:
             manifest["calibration"] = calibration
+        if ranges:
+            manifest["activations"] = ranges
         if placement:
             manifest["placement"] = placement
         write_json(directory / MANIFEST, manifest)

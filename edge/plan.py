@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -21,6 +22,7 @@ from edge.machine import cores
 from edge.manifest import check_side_files
 from edge.mixed import Mixed, choose_recipe
 from edge.npu.socs import get_socs
+from edge.npu.variants import FORMAT as NPU
 from edge.npu.variants import emulation_note, with_contexts
 from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress, Silent
@@ -56,6 +58,11 @@ def plan(
     if not request.targets:
         raise UnsupportedError("no target is named", hint="add --target android or --target cpu")
     targets = [get_target(name) for name in dict.fromkeys(request.targets)]
+    if request.activations != "f16" and all(target.format != NPU for target in targets):
+        raise UnsupportedError(
+            f"--activations {request.activations} is for NPU targets, and none is named",
+            hint="add --target android-npu",
+        )
     source = source or resolve(
         request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
     )
@@ -156,6 +163,7 @@ def _variants(
         room, recipe = ROOMS[format_name], _recipe(request, members[0], mixed)
         label = f"{format_name}-{precision}"
         suffix = f"-{context}" if labels.count(label) > 1 else ""
+        label += "-u16" if format_name == NPU and recipe.activations == "u16" else ""
         asked = max(request.context or target.context_length for target in members)
         reason = room.context_limit(decoder)[1] or "the checkpoint's own limit"
         disk = room.planned_bytes(decoder, recipe, context_length=context)
@@ -186,6 +194,8 @@ def _recipe(request: ConvertRequest, target: Target, mixed: Recipe | None) -> Re
         recipe = Recipe.load(request.recipe)
     else:
         recipe = Recipe.preset(cast(Precision, request.precision or target.precision))
+    if target.format == NPU and request.activations == "u16":
+        recipe = replace(recipe, activations="u16")
     return recipe.calibrated() if request.calibrate else recipe
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
+from converters.writer import Activations
 from edge import streaming
 from edge.calibration_cost import CalibrationPlan
 from edge.fit import Memory
@@ -44,6 +45,8 @@ class ConvertRequest:
     bits_per_weight: float | None = None
     size_mb: float | None = None
     """Instead of a precision or recipe: a budget (see edge.mixed)."""
+    activations: Activations = "f16"
+    """Of NPU targets."""
     socs: tuple[str, ...] = ()
     allow_cpu: bool = False
     """Of an NPU's graphs: whether nodes may run on the CPU."""

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError, UnsupportedError
-from converters.writer import Encoded, Storage
+from converters.writer import Activations, Encoded, Storage
 from quant import rtn
 from quant.blocks import BLOCK, FORMATS, Blocks, dequantize
 from quant.codes import CodeStore
+from quant.row_scales import constrain
 
 Method = Literal["rtn", "gptq", "cast"]
 Precision = Literal["int4", "int8", "f16", "bf16", "f32"]
@@ -55,8 +56,13 @@ class Recipe:
 
     name: str
     rules: tuple[Rule, ...]
+    activations: Activations = "f16"
+    """Of an NPU. For "u16" the blocks of linear layers have scales that are multiples of a row's
+    (quant.row_scales)."""
     codes: CodeStore | None = field(default=None, compare=False, repr=False)
     """What the rules with the method "gptq" encode from; not part of the data that a recipe is."""
+    ranges: Mapping[str, tuple[float, float]] | None = field(default=None, compare=False, repr=False)
+    """Of the activations (quant.ranges); no more than the codes part of the data that a recipe is."""
 
     @classmethod
     def preset(cls, name: Precision) -> Recipe:
@@ -77,7 +83,7 @@ class Recipe:
         heads = tuple(Rule(h, self._rule_of(h).storage, self._rule_of(h).method) for h in _HEADS)
         rest = (rule for rule in self.rules if rule.pattern not in _HEADS)
         coded = (replace(rule, method="gptq") if rule.storage in FORMATS else rule for rule in rest)
-        return Recipe(f"{self.name} calibrated", (*heads, *coded))
+        return Recipe(f"{self.name} calibrated", (*heads, *coded), self.activations)
 
     def to_calibrate(self, decoder: Decoder) -> list[Weight]:
         """The weights whose codes calibration must choose. UnsupportedError for one that it cannot."""
@@ -129,13 +135,19 @@ class Recipe:
         """
         storage = self.storage(weight)
         if storage in FORMATS:
-            if self._rule_of(weight.name).method == "gptq":
-                return self._calibrated_rows(weight, storage, start, start + len(raw_rows))
-            try:
-                return rtn.quantize(raw_rows, FORMATS[storage])
-            except rtn.BadValueError as bad:
-                raise _refuse(weight, storage, start + bad.row, bad.column, bad.value) from None
+            return self._blocks(weight, storage, raw_rows, start)
         return _cast(weight, storage, raw_rows, start)
+
+    def _blocks(self, weight: Weight, storage: str, raw_rows: NDArray[np.generic], start: int) -> Blocks:
+        row_scales = self.activations == "u16" and weight.name not in _HEADS
+        if self._rule_of(weight.name).method == "gptq":
+            blocks = self._calibrated_rows(weight, storage, start, start + len(raw_rows))
+            return constrain(blocks, dequantize(blocks)) if row_scales else blocks
+        try:
+            blocks = rtn.quantize(raw_rows, FORMATS[storage])
+        except rtn.BadValueError as bad:
+            raise _refuse(weight, storage, start + bad.row, bad.column, bad.value) from None
+        return constrain(blocks, raw_rows.astype(np.float32)) if row_scales else blocks
 
     def _calibrated_rows(self, weight: Weight, storage: str, start: int, stop: int) -> Blocks:
         if self.codes is None:
@@ -152,16 +164,21 @@ class Recipe:
 
     def to_data(self) -> dict[str, Any]:
         """Plain data for a manifest; `from_data` reads it back."""
-        return {"name": self.name, "rules": [asdict(rule) for rule in self.rules]}
+        data: dict[str, Any] = {"name": self.name, "rules": [asdict(rule) for rule in self.rules]}
+        return data if self.activations == "f16" else {**data, "activations": self.activations}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Recipe:
         """UnsupportedError that names the rule and the key when `data` is no recipe."""
-        if not isinstance(data, Mapping) or set(data) != {"name", "rules"}:
+        if not isinstance(data, Mapping) or set(data) - {"activations"} != {"name", "rules"}:
             raise _no_recipe("it needs exactly the keys name and rules")
         if not isinstance(data["name"], str) or not isinstance(data["rules"], list) or not data["rules"]:
             raise _no_recipe("name must be a string and rules a list that is not empty")
-        return cls(data["name"], tuple(_read_rule(i, rule) for i, rule in enumerate(data["rules"])))
+        activations = data.get("activations", "f16")
+        if activations not in get_args(Activations):
+            raise _no_recipe(f"activations is {activations!r}, not one of {', '.join(get_args(Activations))}")
+        rules = tuple(_read_rule(i, rule) for i, rule in enumerate(data["rules"]))
+        return cls(data["name"], rules, activations)
 
     @classmethod
     def load(cls, path: Path) -> Recipe:

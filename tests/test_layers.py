@@ -19,6 +19,7 @@ BOTTOM = {
     "converters.reference",
     "converters.writer",
     "quant.blocks",
+    "quant.row_scales",
 }
 GUESTS = {"torch", "transformers", "accelerate", "peft"}
 GUEST_ROOMS = ("quant/distill", "quant/prune", "quant/lowrank", "quant/adapters")

@@ -50,20 +50,27 @@ class Graph:
         return name
 
     def external(
-        self, tensor: Tensor, *, name: str | None = None, dims: tuple[int, ...] | None = None
+        self,
+        tensor: Tensor,
+        *,
+        name: str | None = None,
+        dims: tuple[int, ...] | None = None,
+        kind: int | None = None,
+        nbytes: int | None = None,
     ) -> str:
-        """A tensor of the data file; under another name and shape it is a second view of the same bytes."""
+        """A tensor of the data file; under another name, shape or ONNX type it is a second view of the same bytes, or
+        with `nbytes` of the first of them."""
         name = name or tensor.name
         proto = TensorProto(
             name=name,
-            data_type=_ONNX_TYPES[tensor.dtype],
+            data_type=_ONNX_TYPES[tensor.dtype] if kind is None else kind,
             dims=dims or tensor.dims,
             data_location=TensorProto.EXTERNAL,
         )
         where = {
             "location": self._layout.file,
             "offset": str(self._layout.offsets[tensor.name]),
-            "length": str(tensor.nbytes),
+            "length": str(tensor.nbytes if nbytes is None else nbytes),
         }
         for key, value in where.items():
             proto.external_data.add(key=key, value=value)

@@ -79,6 +79,10 @@ def convert(
     spill: Annotated[
         bool, typer.Option("--spill", help="Keep the calibration's activations on disk, not in memory.")
     ] = False,
+    activations: Annotated[
+        Literal["f16", "u16"],
+        typer.Option(help="What an NPU computes with between the weights; u16 measures ranges over a text."),
+    ] = "f16",
     soc: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,6 +123,7 @@ def convert(
         spill=spill,
         bits_per_weight=bits_per_weight,
         size_mb=size_mb,
+        activations=activations,
         socs=tuple(name.strip() for word in soc or () for name in word.split(",") if name.strip()),
         allow_cpu=allow_cpu,
         locked=locked,

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,20 +60,34 @@ def compile_graph(graph: Path, soc: Soc, binary: Path | None, *, allow_cpu: bool
         "binary": str(binary.absolute()) if binary else None,
         "allow_cpu": allow_cpu,
     }
+    answer = ask(__name__, asked, graph, [binary] if binary else [])
+    nodes = tuple(Placed(*node) for node in answer["nodes"])
+    compiled = Compiled(nodes, answer["seconds"], answer["peak_bytes"])
+    if binary and compiled.elsewhere() and not allow_cpu:
+        _remove(binary)  # the runtime wrote it before it refused to let nodes fall back
+    return compiled
+
+
+def ask(module: str, asked: Mapping[str, Any], graph: Path, binaries: Sequence[Path]) -> dict[str, Any]:
+    """What `python -m module` answers to `asked`. Raises as `compile_graph` does; what it left of `binaries` is then
+    removed."""
     done = subprocess.run(
-        [sys.executable, "-m", __name__], input=json.dumps(asked), capture_output=True, text=True, check=False
+        [sys.executable, "-m", module], input=json.dumps(asked), capture_output=True, text=True, check=False
     )
     lines = done.stdout.splitlines()
     answer: dict[str, Any] = json.loads(lines[-1]) if done.returncode == 0 and lines else {}
-    if "nodes" in answer:
-        nodes = tuple(Placed(*node) for node in answer["nodes"])
-        return Compiled(nodes, answer["seconds"], answer["peak_bytes"])
-    if binary:
-        for left in binary.parent.glob(f"{binary.stem}*"):
-            left.unlink()
+    if answer and "cause" not in answer:
+        return answer
+    for binary in binaries:
+        _remove(binary)
     if "cause" in answer:
         raise UnsupportedError(answer["cause"], hint=answer["hint"])
     raise ended(graph, done.returncode, done.stderr)
+
+
+def _remove(binary: Path) -> None:
+    for left in binary.parent.glob(f"{binary.stem}*"):
+        left.unlink()
 
 
 def _compile(graph: Path, soc: Soc, binary: str | None, allow_cpu: bool) -> dict[str, Any]:
@@ -83,12 +97,12 @@ def _compile(graph: Path, soc: Soc, binary: str | None, allow_cpu: bool) -> dict
     with plugin.graph_options(soc) as options:
         began = time.perf_counter()
         try:
-            session = _session(onnxruntime, graph, options, binary, allow_cpu=allow_cpu)
+            session = open_session(onnxruntime, graph, options, binary, allow_cpu=allow_cpu)
         except Exception as error:
             if "fallback" not in str(error):
                 raise
             # It says that something fell back, not what: once more, only to learn where every node is.
-            session = _session(onnxruntime, graph, options, None, allow_cpu=True)
+            session = open_session(onnxruntime, graph, options, None, allow_cpu=True)
         seconds = time.perf_counter() - began
     nodes = [
         (node.name, node.op_type, part.ep_name)
@@ -98,13 +112,21 @@ def _compile(graph: Path, soc: Soc, binary: str | None, allow_cpu: bool) -> dict
     return {"nodes": nodes, "seconds": seconds, "peak_bytes": peak_memory()}
 
 
-def _session(
-    onnxruntime: Any, graph: Path, options: Mapping[str, str], binary: str | None, *, allow_cpu: bool
+def open_session(
+    onnxruntime: Any,
+    graph: Path,
+    options: Mapping[str, str],
+    binary: str | None,
+    *,
+    allow_cpu: bool,
+    more: Mapping[str, str] | None = None,
 ) -> Any:
+    """A session with `options` of the provider; with `binary` it writes a context binary. `more`: session entries."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
     settings.add_provider_for_devices([plugin.device(onnxruntime)], dict(options))
     entries = {
+        **(more or {}),
         "session.record_ep_graph_assignment_info": "1",
         "session.disable_cpu_ep_fallback": str(int(not allow_cpu)),
     }
@@ -116,27 +138,32 @@ def _session(
         }
     for key, value in entries.items():
         settings.add_session_config_entry(key, value)
+    # onnxruntime names the compiled part by a hash of the graph's path as it is given, and the name goes into the
+    # binary: from the graph's own folder it is always the same.
+    os.chdir(graph.parent)
     return onnxruntime.InferenceSession(graph.name, settings)
 
 
-def _main() -> None:
-    asked = json.load(sys.stdin)
+def _main(asked: dict[str, Any]) -> dict[str, Any]:
     (soc,) = get_socs([asked["soc"]])
-    # onnxruntime names the compiled part by a hash of the graph's path as it is given, and the name goes into the
-    # binary: from the graph's own folder it is always the same.
-    os.chdir(Path(asked["graph"]).parent)
+    return _compile(Path(asked["graph"]), soc, asked["binary"], asked["allow_cpu"])
+
+
+def answer_with(compile_it: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """The child's side of `ask`."""
+    asked = json.load(sys.stdin)
     try:
-        answer = _compile(Path(asked["graph"]), soc, asked["binary"], asked["allow_cpu"])
+        answer = compile_it(asked)
     except EdgeError as error:
         answer = {"cause": error.cause, "hint": error.hint}
     except Exception as error:  # onnxruntime's exceptions share no base but this
         first = str(error).splitlines()[0]
         answer = {
-            "cause": f"{Path(asked['graph']).name}: the compiler for {soc.name} refuses it: {first}",
+            "cause": f"{Path(asked['graph']).name}: the compiler for {asked['soc']} refuses it: {first}",
             "hint": "edge doctor",
         }
     print(json.dumps(answer))
 
 
 if __name__ == "__main__":
-    _main()
+    answer_with(_main)

@@ -97,7 +97,7 @@ def test_a_report_reads_what_a_binary_was_compiled_from(bundle: Path, tiny: Tiny
 @pytest.fixture
 def an_operator_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A norm over x + x, in an operator that the NPU does not take: RMSNorm(2 x) is RMSNorm(x)."""
-    real = stages._Layers._norm
+    real = stages.Layers._norm
 
     def norm(self: Any, weight: Weight, x: str, *, output: str | None = None) -> str:
         if output is None:
@@ -108,7 +108,7 @@ def an_operator_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return name
 
-    monkeypatch.setattr(stages._Layers, "_norm", norm)
+    monkeypatch.setattr(stages.Layers, "_norm", norm)
 
 
 @pytest.mark.usefixtures("an_operator_for_the_cpu")

@@ -35,4 +35,4 @@ def planned_files(decoder: Decoder, recipe: Storages, context_length: int) -> Ma
     """Bytes by file name, without the tokenizer's."""
     files = plan(decoder, recipe, cache_length(context_length))
     sizes = {layout.file: layout.nbytes for layout in (files.head, files.layers)}
-    return sizes | {n: len(c) for n, c in small_files(decoder, files, context_length).items()}
+    return sizes | {n: len(c) for n, c in small_files(decoder, recipe, files, context_length).items()}

@@ -51,7 +51,7 @@ def lm_head(decoder: Decoder, files: Files) -> onnx.ModelProto:
 
 def layers(decoder: Decoder, files: Files, tokens: int, context_length: int) -> onnx.ModelProto:
     """`context` or `iterator`, for that many tokens at a time."""
-    return _Layers(decoder, files.layers, tokens, context_length).build()
+    return Layers(decoder, files.layers, tokens, context_length).build()
 
 
 def stored_of(layout: Layout, weight: Weight) -> Stored:
@@ -66,13 +66,23 @@ def _hidden(name: str, decoder: Decoder, tokens: int | str) -> onnx.ValueInfoPro
     return helper.make_tensor_value_info(name, TensorProto.FLOAT16, [1, tokens, decoder.hidden_size])
 
 
-class _Layers:
-    def __init__(self, decoder: Decoder, layout: Layout, tokens: int, context_length: int) -> None:
+class Layers:
+    """Builds a stage of the NPU. What a value is rounded to is its graph's business, how a weight is multiplied by
+    that of `linear`; a form of other numbers has its own of both."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        layout: Layout,
+        tokens: int,
+        context_length: int,
+        graph: Graph | None = None,
+    ) -> None:
         self._decoder = decoder
         self._layout = layout
         self._tokens = tokens
         self._context_length = context_length
-        self._graph = Graph(layout, opset=OPSET, ir_version=IR_VERSION)
+        self._graph = graph or Graph(layout, opset=OPSET, ir_version=IR_VERSION)
         self._stored: Mapping[str, Stored] = {w.name: s for s in layout.stored for w in s.weights}
         # RotaryEmbedding where the whole head does not turn: GroupQueryAttention then computes something else.
         self._partial = decoder.rope.dim < decoder.attention.head_dim
@@ -87,7 +97,7 @@ class _Layers:
         x = HIDDEN_IN
         for i, layer in enumerate(decoder.layers):
             attended = self._attend(i, self._qkv(i, layer, self._norm(layer.input_norm, x)), cos, sin)
-            update = self._linear(layer.o, attended)
+            update = self.linear(layer.o, attended)
             x = graph.node("Add", [x, update], f"layers.{i}.attention.sum")
             update = self._mlp(i, layer, self._norm(layer.post_attention_norm, x))
             x = graph.node("Add", [x, update], f"layers.{i}.mlp.sum")
@@ -109,7 +119,7 @@ class _Layers:
         """Of a float32 tensor of the data file; onnxruntime casts it once, when it loads the graph."""
         return self._graph.node("Cast", [stored], f"{stored}.float16", to=TensorProto.FLOAT16)
 
-    def _linear(self, weight: Weight, x: str) -> str:
+    def linear(self, weight: Weight, x: str) -> str:
         stored = self._stored[weight.name]
         return matmul_nbits(self._graph, stored, x, f"{stored.name}.out")
 
@@ -119,11 +129,11 @@ class _Layers:
         packed = self._stored[layer.q.name] is self._stored[layer.v.name]
         name = f"layers.{index}.attention.qkv.out"
         if not packed:
-            parts = [self._linear(weight, x) for weight in weights]
+            parts = [self.linear(weight, x) for weight in weights]
             if self._partial:
                 return parts[0], parts[1], parts[2]
             return self._graph.node("Concat", parts, name, axis=-1), "", ""
-        value = self._linear(layer.q, x)
+        value = self.linear(layer.q, x)
         if not self._partial:
             return value, "", ""
         sizes = self._graph.constant("qkv_widths", [weight.rows for weight in weights])
@@ -165,9 +175,9 @@ class _Layers:
     def _mlp(self, index: int, layer: Layer, x: str) -> str:
         """SwiGLU (arXiv 2002.05202): down(silu(gate x) * up x)."""
         graph, name = self._graph, f"layers.{index}.mlp"
-        gate, up = self._linear(layer.gate, x), self._linear(layer.up, x)
+        gate, up = self.linear(layer.gate, x), self.linear(layer.up, x)
         silu = graph.node("Mul", [gate, graph.node("Sigmoid", [gate], f"{name}.sigmoid")], f"{name}.silu")
-        return self._linear(layer.down, graph.node("Mul", [silu, up], f"{name}.product"))
+        return self.linear(layer.down, graph.node("Mul", [silu, up], f"{name}.product"))
 
     def _signature(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
         decoder, tokens = self._decoder, self._tokens
