@@ -8,7 +8,7 @@ from typing import Protocol
 
 from converters import gguf, onnx
 from converters.decoder import Decoder
-from converters.onnx import npu
+from converters.onnx import dml, npu
 from converters.verify import Stored
 from converters.writer import ArtifactWriter, Storages
 
@@ -46,5 +46,5 @@ class Room(Protocol):
         """Read an artifact back for the proof. BundleError when it is damaged."""
 
 
-ROOMS: Mapping[str, Room] = {"onnx": onnx, "gguf": gguf, "npu": npu}
+ROOMS: Mapping[str, Room] = {"onnx": onnx, "gguf": gguf, "npu": npu, "dml": dml}
 """By the format's name."""

@@ -8,33 +8,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
 
-from edge import machine
+from edge import directml, machine
+from edge.directml_machine import look
+from edge.finding import Finding, Status
 from edge.formats import INSTALL_LLAMA_CPP, QNN, TESTED_QNN
 
-Status = Literal["ok", "warn", "fail"]
 MINIMUM_PYTHON = (3, 11)
 # A conversion's own peak (under 512 MiB) and the engine that proves the smallest models.
 LOW_MEMORY, LEAST_MEMORY = 4 << 30, 1 << 30
 # A 3.8B model in int4 takes 2.3 GB; its checkpoint 7.7 GB.
 LOW_DISK, LEAST_DISK = 12 << 30, 1 << 30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """`what` was looked at, what was found, and what to do about it ("" when ok)."""
-
-    what: str
-    status: Status
-    found: str
-    hint: str = ""
-
-    def to_data(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def examine(directory: Path) -> list[Finding]:
@@ -56,6 +42,7 @@ def examine(directory: Path) -> list[Finding]:
         memory(*machine.memory()),
         *disks(directory),
         adb(shutil.which("adb")),
+        *(directml.findings(look()) if sys.platform == "win32" else ()),
     ]
 
 

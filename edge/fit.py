@@ -5,7 +5,7 @@ from __future__ import annotations
 from converters.decoder import Decoder
 from converters.writer import Storages
 from edge.engine_settings import EngineSettings
-from edge.fitting import genai, llamacpp, qnn
+from edge.fitting import dml, genai, llamacpp, qnn
 from edge.fitting.llamacpp import Cpu
 from edge.fitting.memory import Memory
 
@@ -31,6 +31,8 @@ def device_memory(
     filled = min(filled or context_length, context_length)
     if format_name == "npu":
         return qnn.memory(decoder, recipe, context_length)
+    if format_name == "dml":
+        return dml.memory(decoder, recipe, context_length, filled=filled)
     if format_name == "onnx":
         return genai.memory(decoder, recipe, context_length, filled=filled, settings=settings)
     return llamacpp.memory(decoder, recipe, context_length, filled=filled, cpu=cpu, settings=settings)

@@ -15,6 +15,9 @@ TESTED_QNN = "2.7.0"
 wrongly differs by version, so no other is taken."""
 INSTALL_QNN = f"pip install onnxruntime-qnn=={TESTED_QNN}"
 
+INSTALL_DIRECTML = "pip install onnxruntime-genai-directml==0.13.1"
+"""The newest for Windows; it brings onnxruntime-directml."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -33,12 +36,13 @@ QNN = Engine("onnxruntime-qnn", "onnxruntime_qnn", INSTALL_QNN)
 @dataclass(frozen=True)
 class Format:
     """`engines`: all that must be installed to run it here; the first one names the runtime. `folder`: whether an
-    artifact is a folder, else a single file."""
+    artifact is a folder, else a single file. `phone`: whether a phone can run it."""
 
     name: str
     runtime: str
     engines: tuple[Engine, ...]
     folder: bool = True
+    phone: bool = True
 
 
 FORMATS = {
@@ -47,6 +51,6 @@ FORMATS = {
         Format("onnx", "onnxruntime-genai", (GENAI,)),
         Format("gguf", "llama.cpp", (LLAMA_CPP,), folder=False),
         Format("npu", "onnxruntime-genai with Qualcomm QNN", (GENAI, QNN)),
-        Format("dml", "onnxruntime-genai with DirectML", (GENAI,)),
+        Format("dml", "onnxruntime-genai with DirectML", (GENAI,), phone=False),
     )
 }

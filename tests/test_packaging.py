@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from edge.formats import INSTALL_LLAMA_CPP
 
 ROOT = Path(__file__).parent.parent
-DATA = {".toml", ".txt", ".jsonl", ".html", ".css", ".lock", ".pyi"}
+DATA = {".toml", ".txt", ".json", ".jsonl", ".html", ".css", ".lock", ".pyi"}
 """What modules open; sources of C and READMEs stay behind."""
 HEAVY = {"torch", "transformers", "accelerate", "optimum", "llama-cpp-python"}
 

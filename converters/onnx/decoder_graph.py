@@ -16,7 +16,7 @@ from converters.onnx.attention import attend, shared
 from converters.onnx.graph import MICROSOFT, Graph
 from converters.onnx.layout import Layout
 from converters.onnx.padded_heads import cached_head_dim
-from converters.onnx.parts import embed, float32, matmul_nbits
+from converters.onnx.parts import embed, float32, gated, matmul_nbits, residual_norm
 
 ACCURACY_LEVEL = 4
 """MatMulNBits rounds activations to int8 in blocks: more than twice the decode speed of the float kernels."""
@@ -54,28 +54,8 @@ class _Builder:
         return graph.model(*self._signature())
 
     def _norm(self, weight: Weight, residual: str, update: str | None) -> tuple[str, str]:
-        """(RMSNorm(residual + update), residual + update)."""
         gain = self._graph.external(self._stored[weight.name].tensors[0])
-        normed, epsilon = f"{weight.name}.out", self._decoder.norm_eps
-        if update is None:
-            self._graph.node(
-                "SimplifiedLayerNormalization",
-                [residual, gain],
-                normed,
-                axis=-1,
-                epsilon=epsilon,
-                stash_type=1,
-            )
-            return normed, residual
-        total = f"{weight.name}.residual"
-        self._graph.node(
-            "SkipSimplifiedLayerNormalization",
-            [residual, update, gain],
-            [normed, "", "", total],
-            domain=MICROSOFT,
-            epsilon=epsilon,
-        )
-        return normed, total
+        return residual_norm(self._graph, weight.name, residual, update, gain, self._decoder.norm_eps)
 
     def _packed_qkv(self, index: int, layer: Layer, x: str) -> str:
         if self._stored[layer.q.name] is self._stored[layer.v.name]:
@@ -84,12 +64,8 @@ class _Builder:
         return self._graph.node("Concat", parts, f"layers.{index}.attention.qkv.out", axis=-1)
 
     def _mlp(self, index: int, layer: Layer, x: str) -> str:
-        """SwiGLU (arXiv 2002.05202): down(silu(gate x) * up x)."""
-        graph, name = self._graph, f"layers.{index}.mlp"
         gate, up = self._linear(layer.gate, x), self._linear(layer.up, x)
-        sigmoid = graph.node("Sigmoid", [gate], f"{name}.sigmoid")
-        silu = graph.node("Mul", [gate, sigmoid], f"{name}.silu")
-        return self._linear(layer.down, graph.node("Mul", [silu, up], f"{name}.product"))
+        return self._linear(layer.down, gated(self._graph, f"layers.{index}.mlp", gate, up))
 
     def _linear(self, weight: Weight, x: str, *, output: str | None = None) -> str:
         """x times the transpose of all that is stored together with `weight`."""

@@ -59,10 +59,15 @@ def config_facts(config: dict[str, Any], decoder: Decoder, context_length: int) 
         "search.max_length": context_length,
     }
     for key, value in expected.items():
-        found: Any = config
-        for part in key.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        yield Fact(f"{CONFIG_FILE}: {key}", found, value)
+        yield Fact(f"{CONFIG_FILE}: {key}", at_path(config, key), value)
+
+
+def at_path(config: dict[str, Any], path: str) -> Any:
+    """What stands under keys with dots between them; None when nothing does."""
+    found: Any = config
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def table_switch(graph: onnx.GraphProto) -> tuple[int, int] | None:

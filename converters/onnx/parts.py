@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from onnx import TensorProto
@@ -41,13 +42,18 @@ def float32(graph: Graph, value: str, stored: Stored) -> str:
     return graph.node("Cast", [value], f"{value}.float32", to=TensorProto.FLOAT)
 
 
-def matmul_nbits(graph: Graph, stored: Stored, x: str, output: str, **attributes: Any) -> str:
-    """x times the transpose of what is stored in blocks. ValueError for a float storage."""
+def matmul_nbits(
+    graph: Graph, stored: Stored, x: str, output: str, weight: Sequence[str] = (), **attributes: Any
+) -> str:
+    """x times the transpose of what is stored in blocks. ValueError for a float storage.
+
+    `weight`: names of codes, scales and zero points, where they are not the stored tensors as they are.
+    """
     if stored.format is None:
         raise ValueError(f"{stored.name} is stored as {stored.storage}, not in blocks")
     return graph.node(
         "MatMulNBits",
-        [x, *(graph.external(tensor) for tensor in stored.tensors)],
+        [x, *(weight or [graph.external(tensor) for tensor in stored.tensors])],
         output,
         domain=MICROSOFT,
         K=stored.columns,
@@ -56,3 +62,30 @@ def matmul_nbits(graph: Graph, stored: Stored, x: str, output: str, **attributes
         block_size=BLOCK,
         **attributes,
     )
+
+
+def residual_norm(
+    graph: Graph, name: str, residual: str, update: str | None, gain: str, epsilon: float
+) -> tuple[str, str]:
+    """(RMSNorm(residual + update) as `name`.out, residual + update); no update: the residual as it is."""
+    normed = f"{name}.out"
+    if update is None:
+        inputs = [residual, gain]
+        graph.node("SimplifiedLayerNormalization", inputs, normed, axis=-1, epsilon=epsilon, stash_type=1)
+        return normed, residual
+    total = f"{name}.residual"
+    graph.node(
+        "SkipSimplifiedLayerNormalization",
+        [residual, update, gain],
+        [normed, "", "", total],
+        domain=MICROSOFT,
+        epsilon=epsilon,
+    )
+    return normed, total
+
+
+def gated(graph: Graph, name: str, gate: str, up: str) -> str:
+    """silu(gate) * up, the inside of SwiGLU (arXiv 2002.05202)."""
+    sigmoid = graph.node("Sigmoid", [gate], f"{name}.sigmoid")
+    silu = graph.node("Mul", [gate, sigmoid], f"{name}.silu")
+    return graph.node("Mul", [silu, up], f"{name}.product")

@@ -66,14 +66,14 @@ class OnnxReader:
         """Rows [start, stop) of `weight` as stored."""
         stored = self._stored[weight.name]
         first = stored.first_row(weight)
-        return stored.unpack([self._rows(t, first + start, first + stop) for t in stored.tensors])
+        return stored.unpack([self.tensor_rows(t, first + start, first + stop) for t in stored.tensors])
 
     def rotary_tables(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(cos, sin), each float32 [rows, dim / 2]: the short table, then, where there is one, the long one."""
         tables = []
         for name in (COS, SIN):
             dims = self._place(name).dims
-            tables.append(self._rows(Tensor(name, np.dtype(np.float32), dims), 0, dims[0]))
+            tables.append(self.tensor_rows(Tensor(name, np.dtype(np.float32), dims), 0, dims[0]))
         return tables[0], tables[1]
 
     def close(self) -> None:
@@ -94,7 +94,8 @@ class OnnxReader:
             raise _damaged(f"{', '.join(self.graphs)} has no tensor {tensor}")
         return self._places[tensor]
 
-    def _rows(self, tensor: Tensor, start: int, stop: int) -> NDArray[Any]:
+    def tensor_rows(self, tensor: Tensor, start: int, stop: int) -> NDArray[Any]:
+        """Rows [start, stop) of a tensor as its bytes are."""
         place = self._place(tensor.name)
         if place.nbytes != tensor.nbytes:
             raise _damaged(

@@ -117,13 +117,20 @@ class Stored:
 
 
 def stored_weights(
-    decoder: Decoder, recipe: Storages, *, scale_type: np.dtype[Any] = _FLOATS["f32"]
+    decoder: Decoder,
+    recipe: Storages,
+    *,
+    scale_type: np.dtype[Any] = _FLOATS["f32"],
+    packed: bool = True,
 ) -> tuple[Stored, ...]:
-    """Everything that the variant stores, in forward order; a tied embedding once. `scale_type`: of every block."""
+    """Everything that the variant stores, in forward order; a tied embedding once.
+
+    `scale_type`: of every block. `packed`: query, key and value one under the other where one storage serves them.
+    """
     stored = [_alone(decoder.embedding, recipe)]
     for index, layer in enumerate(decoder.layers):
         stored.append(_alone(layer.input_norm, recipe))
-        stored.extend(_attention_inputs(index, layer, recipe))
+        stored.extend(_attention_inputs(index, layer, recipe, packed=packed))
         rest = (layer.o, layer.post_attention_norm, layer.gate, layer.up, layer.down)
         stored.extend(_alone(weight, recipe) for weight in rest)
     stored.append(_alone(decoder.final_norm, recipe))
@@ -136,9 +143,9 @@ def _alone(weight: Weight, recipe: Storages) -> Stored:
     return Stored(weight.name, recipe.storage(weight), (weight,))
 
 
-def _attention_inputs(index: int, layer: Layer, recipe: Storages) -> list[Stored]:
+def _attention_inputs(index: int, layer: Layer, recipe: Storages, *, packed: bool) -> list[Stored]:
     weights = (layer.q, layer.k, layer.v)
     storages = {recipe.storage(weight) for weight in weights}
-    if len(storages) > 1:
+    if len(storages) > 1 or not packed:
         return [_alone(weight, recipe) for weight in weights]
     return [Stored(f"layers.{index}.attention.qkv", storages.pop(), weights)]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Weight
 from converters.errors import UnsupportedError
@@ -78,6 +81,10 @@ class OnnxWriter:
         """Into the last data file, which is the one that has them."""
         self._files[-1].write_rotary_tables(tables)
 
+    def write_rows(self, tensor: str, first: int, rows: NDArray[np.generic]) -> None:
+        """Of a tensor that no weight decides, into the last data file."""
+        self._files[-1].write_rows(tensor, first, rows)
+
     def close(self) -> None:
         """Write the small files; ValueError when a row was never written."""
         try:
@@ -99,12 +106,16 @@ def begin(
     directory: Path,
     small_files: dict[str, bytes],
     tables: Tables,
+    constants: Iterable[tuple[str, int, NDArray[np.generic]]] = (),
 ) -> OnnxWriter:
-    """Make the directory, lay the data files out, and write what no weight decides."""
+    """Make the directory, lay the data files out, and write what no weight decides: rotary tables, and rows of
+    `constants` (tensor, first row, rows)."""
     directory.mkdir(parents=True, exist_ok=True)
     writer = OnnxWriter(decoder, layouts, directory, small_files)
     try:
         writer.write_rotary_tables(tables)
+        for tensor, first, rows in constants:
+            writer.write_rows(tensor, first, rows)
     except BaseException:
         writer.abort()
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,6 +11,7 @@ from edge.cli import complete, console
 
 if TYPE_CHECKING:
     from edge.fitting.check import Fit, VariantFit
+    from edge.targets import Target
 
 
 def targets(
@@ -25,7 +27,8 @@ def targets(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            "--target", "-t", metavar="TARGET", help="With --fit: only for this one; repeat for several.",
+            "--target", "-t", metavar="TARGET",
+            help="With --fit: for this one instead of those of phones; repeat for several.",
             autocompletion=complete.targets,
         ),
     ] = None,
@@ -52,7 +55,8 @@ def targets(
         from edge.planned import ConvertRequest
 
         progress = console.open_progress(quiet=as_json)
-        request = ConvertRequest(fit, tuple(target or sorted(known)), precision=precision, context=context)
+        names = tuple(target or _of_phones(known, precision))
+        request = ConvertRequest(fit, names, precision=precision, context=context)
         found = run(request, progress)
         progress.done()
         console.write_json(found.to_data()) if as_json else _write_fit(found)
@@ -79,6 +83,17 @@ def targets(
     rows = [(s.name, s.title, f"v{s.htp_arch}", f"{', '.join(s.devices)} ({s.years})") for s in socs.values()]
     for line in console.table(("SoC, for --soc", "called", "HTP", "in"), rows):
         console.write(line)
+
+
+def _of_phones(known: Mapping[str, Target], precision: str | None) -> list[str]:
+    """Targets that a phone can be, and that take the precision, where one is asked for."""
+    from edge.formats import FORMATS
+
+    return [
+        name
+        for name, each in sorted(known.items())
+        if FORMATS[each.format].phone and (precision is None or precision in each.limits)
+    ]
 
 
 def _write_fit(found: Fit) -> None:

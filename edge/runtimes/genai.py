@@ -10,21 +10,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import MachineError, UnsupportedError
 from edge.engine_settings import EngineSettings
-from edge.runtimes.longrope import room, switch_length
-from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
-from edge.runtimes.tokenizer import FolderTokenizer, read_json, token_ids
+from edge.runtimes.folder import Folder, read_folder
+from edge.runtimes.longrope import room
+from edge.runtimes.protocol import Dialect
+from edge.runtimes.tokenizer import FolderTokenizer
 
 _LOGITS_BYTES = 128 << 20
 """genai keeps float32 logits of every position of one append: prompts go in chunks of about this much."""
 _MAX_CHUNK = 512
-_SETTINGS = ("threads", "batch", "spinning")
 
 
 def accepts(path: Path) -> bool:
@@ -34,73 +34,62 @@ def accepts(path: Path) -> bool:
 def load(path: Path, *, context_length: int | None, settings: EngineSettings, exact: bool) -> GenaiRuntime:
     """`exact` changes nothing: the KV cache has the type that the graph says (float32 on the CPU)."""
     del exact
-    settings.only("onnxruntime-genai", _SETTINGS)
-    config = read_json(path / "genai_config.json")
-    try:
-        model = config["model"]
-        own = min(int(config["search"]["max_length"]), int(model["context_length"]), DEFAULT_CONTEXT)
-        file = path / model["decoder"]["filename"]
-        vocab_size = int(model["vocab_size"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnsupportedError(
-            f"{path / 'genai_config.json'}: {error!r} is missing or no number", hint=f"edge inspect {path}"
-        ) from None
-    limit = int(model["context_length"])
-    if context_length is not None and not 0 < context_length <= limit:
-        raise UnsupportedError(
-            f"a context of {context_length} tokens is asked for; {path.name} allows 1 to {limit}",
-            hint=f"--context {limit}",
-        )
-    stop_ids = token_ids(model.get("eos_token_id"))
-    return GenaiRuntime(path, context_length or own, vocab_size, switch_length(file), stop_ids, settings)
+    return GenaiRuntime(read_folder(path, context_length), settings)
 
 
-def _session_options(settings: EngineSettings) -> dict[str, Any]:
-    """As genai_config.json writes them: what it does not know itself goes to onnxruntime as text."""
+def _overlay(folder: Folder, settings: EngineSettings) -> dict[str, Any]:
+    """What is put over genai_config.json. Options that genai does not know itself go to onnxruntime as text.
+
+    Padding tokens that end a prompt would be masked (measured on a random model: logits off by 4), and one sequence
+    needs none: the padding token is one that no prompt can hold.
+    """
     options: dict[str, Any] = {}
     if settings.threads is not None:
         options["intra_op_num_threads"] = settings.threads
     if settings.spinning is not None:
         options["session.intra_op.allow_spinning"] = str(int(settings.spinning))
-    return options
+    return {"model": {"pad_token_id": folder.vocab_size, "decoder": {"session_options": options}}}
 
 
 class GenaiRuntime:
     """See `Runtime`."""
 
-    def __init__(
-        self,
-        path: Path,
-        context_length: int,
-        vocab_size: int,
-        switch: int | None,
-        stop_ids: set[int],
-        settings: EngineSettings,
-    ) -> None:
+    settings: ClassVar[tuple[str, ...]] = ("threads", "batch", "spinning")
+
+    def __init__(self, folder: Folder, settings: EngineSettings) -> None:
         import onnxruntime_genai as og
 
+        settings.only("onnxruntime-genai", self.settings)
         self.name = f"onnxruntime-genai {og.__version__}"
-        self.context_length = context_length
-        self.vocab_size = vocab_size
-        self._stop_ids = frozenset(stop_ids)
-        self._tokenizer = FolderTokenizer(path)
-        self._switch = switch
-        self._chunk = max(16, min(settings.batch or _MAX_CHUNK, _LOGITS_BYTES // (4 * vocab_size)))
+        self.context_length = folder.context_length
+        self.vocab_size = folder.vocab_size
+        self._og = og
+        self._stop_ids = folder.stop_ids
+        self._tokenizer = FolderTokenizer(folder.path)
+        self._switch = folder.switch
+        self._chunk = max(16, min(settings.batch or _MAX_CHUNK, _LOGITS_BYTES // (4 * folder.vocab_size)))
         self._ids: list[int] = []
         self._long = False
         try:
-            config = og.Config(str(path))
-            if options := _session_options(settings):
-                config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+            config = og.Config(str(folder.path))
+            self._choose_provider(config)
+            config.overlay(json.dumps(_overlay(folder, settings)))
             self._model: Any = og.Model(config)
-            parameters = og.GeneratorParams(self._model)
-            parameters.set_search_options(max_length=context_length, do_sample=False, batch_size=1)
-            self._generator: Any = og.Generator(self._model, parameters)
+            self._generator: Any = self._fresh()
         except RuntimeError as error:
             cause = str(error).splitlines()[0]
             raise UnsupportedError(
-                f"{path}: {self.name} cannot load it: {cause}", hint=f"edge inspect {path}"
+                f"{folder.path}: {self.name} cannot load it: {cause}", hint=f"edge inspect {folder.path}"
             ) from None
+
+    def _choose_provider(self, config: Any) -> None:
+        """What runs the graph is what the folder's configuration names."""
+
+    def _fresh(self) -> Any:
+        """A generator with an empty cache."""
+        parameters = self._og.GeneratorParams(self._model)
+        parameters.set_search_options(max_length=self.context_length, do_sample=False, batch_size=1)
+        return self._og.Generator(self._model, parameters)
 
     @property
     def position(self) -> int:
@@ -135,12 +124,7 @@ class GenaiRuntime:
 
     def _run(self, new: Sequence[int]) -> Iterator[tuple[int, int]]:
         """Feed `new` in chunks; yields the [start, stop) positions of each chunk after it ran."""
-        total = len(self._ids) + len(new)
-        if not new or total > self.context_length:
-            raise UnsupportedError(
-                f"{len(self._ids)} + {len(new)} tokens do not fit a context of {self.context_length}",
-                hint="--context N with a larger N, or a shorter prompt",
-            )
+        total = self._total(new)
         long = self._switch is not None and total > self._switch
         ids = [*self._ids, *new]
         start = len(self._ids)
@@ -161,6 +145,16 @@ class GenaiRuntime:
                 start = stop
         except RuntimeError as error:
             raise MachineError(f"{self.name}: {error}", hint="edge doctor") from None
+
+    def _total(self, new: Sequence[int]) -> int:
+        """Tokens in the cache once `new` are in. UnsupportedError when they are too many."""
+        total = len(self._ids) + len(new)
+        if not new or total > self.context_length:
+            raise UnsupportedError(
+                f"{len(self._ids)} + {len(new)} tokens do not fit a context of {self.context_length}",
+                hint="--context N with a larger N, or a shorter prompt",
+            )
+        return total
 
     def rewind(self, position: int) -> None:
         if not 0 <= position <= len(self._ids):

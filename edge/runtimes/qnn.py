@@ -24,6 +24,7 @@ from edge.formats import TESTED_QNN
 from edge.npu import plugin
 from edge.npu.binary import check_binaries
 from edge.npu.socs import DEFAULT, get_socs
+from edge.runtimes.forced import run_token
 from edge.runtimes.protocol import Dialect
 from edge.runtimes.tokenizer import FolderTokenizer, read_json, token_ids
 
@@ -179,6 +180,8 @@ class QnnRuntime:
         single = self._singles(len(new))
         if one_by_one and self._generator and self._counted + len(new) <= self._shape.cache:
             single = len(new)
+        if single and self._stop_ids.intersection(new[:single]):
+            single = None  # after one the generator is done, and runs padding in place of what it is given
         self._ids = []  # what an interrupt leaves: nothing that counts as cached
         try:
             if single is None:
@@ -218,16 +221,12 @@ class QnnRuntime:
         return logits.astype(np.float32, copy=False)
 
     def _one(self, ids: list[int]) -> NDArray[np.float32]:
-        """One token through the iterator: genai runs what it chose itself, so it is made to choose this one."""
-        forced = np.full((1, self.vocab_size), -1e4, np.float32)
-        forced[0, ids[-1]] = 1e4
-        self._generator.get_logits()
-        self._generator.set_logits(forced)
-        self._generator.generate_next_token()
+        """One token through the iterator."""
+        logits = run_token(self._generator, ids[-1], self.vocab_size)
         self._ids = ids
         self._counted += 1
         self._singles_ran = True
-        return np.asarray(self._generator.get_logits(), dtype=np.float32).reshape(1, -1)
+        return logits
 
 
 def _model(og: Any, path: Path, *, compiled: bool, allow_cpu: bool) -> Any:

@@ -19,6 +19,7 @@ from converters.decoder import Decoder, Weight
 from converters.models import describe
 from converters.onnx.decoder_graph import build
 from converters.onnx.layout import plan
+from converters.rooms import Room
 from converters.writer import Encoded
 from quant.recipe import Recipe, Rule
 
@@ -41,12 +42,18 @@ def convert(
     *,
     context_length: int = 256,
     accuracy_level: int | None = None,
+    room: Room = onnx_room,
 ) -> Decoder:
-    """Write a variant; `accuracy_level` 0 swaps in the graph whose MatMulNBits keeps activations in float32."""
+    """Write a variant of `room`; `accuracy_level` 0: the graph whose MatMulNBits keeps activations in float32."""
     with Checkpoint.open(checkpoint) as opened:
         decoder = describe(opened)
-        writer = onnx_room.open_writer(
-            decoder, recipe, directory, context_length=context_length, checkpoint_directory=checkpoint
+        writer = room.open_writer(
+            decoder,
+            recipe,
+            directory,
+            context_length=context_length,
+            checkpoint_directory=checkpoint,
+            model_name="",
         )
         for weight in decoder.weights():
             raw = opened.weight_rows(weight, 0, weight.rows)
@@ -77,10 +84,23 @@ class Session:
         return self.run_batch(np.array([ids]), np.ones((1, self.length), np.int64))[0]
 
     def run_batch(self, ids: NDArray[Any], mask: NDArray[np.int64]) -> NDArray[np.float32]:
-        feeds = {"input_ids": ids.astype(np.int64), "attention_mask": mask, **self._cache}
-        logits, *present = self._session.run(None, feeds)
+        return self.run_feeds({"input_ids": ids.astype(np.int64), "attention_mask": mask})
+
+    def run_feeds(self, feeds: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Logits for these inputs and the cache, which grows."""
+        logits, *present = self._session.run(None, {**feeds, **self._cache})
         self._cache = dict(zip(self._cache, present, strict=True))
-        return np.asarray(logits)
+        return np.asarray(logits, np.float32)
+
+
+class PositionedSession(Session):
+    """A graph that takes the positions as an input."""
+
+    def run_batch(self, ids: NDArray[Any], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        positions = np.arange(self.length - ids.shape[1], self.length)[None].repeat(len(ids), 0)
+        return self.run_feeds(
+            {"input_ids": ids.astype(np.int64), "position_ids": positions, "attention_mask": mask}
+        )
 
 
 def in_chunks(session: Session, ids: Sequence[int], sizes: Sequence[int]) -> NDArray[np.float32]:

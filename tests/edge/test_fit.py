@@ -137,13 +137,19 @@ def test_the_command_tells_every_variant_and_phone(tiny: Tiny, capsys: pytest.Ca
     model = str(tiny("phi4"))
     assert main(["targets", "--fit", model, "--context", "512", "--precision", "int8", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert {v["name"] for v in found["variants"]} == {"onnx-int8", "gguf-int8"}
+    assert {v["name"] for v in found["variants"]} == {"onnx-int8", "gguf-int8", "npu-int8"}
     for variant in found["variants"]:
         parts = variant["device_memory"]
         assert parts["total"] == sum(parts[k] for k in ("weights", "kv_cache", "workspace", "runtime"))
         assert len(variant["phones"]) == len(load_phones())
-        assert {phone["verdict"] for phone in variant["phones"]} == {"fits"}
+        without = {"no NPU"} if variant["format"] == "npu" else set()
+        assert {phone["verdict"] for phone in variant["phones"]} == {"fits", *without}
         assert variant["context_length"] == 512
+    assert main(["targets", "--fit", model, "--precision", "f32", "--json"]) == 0
+    names = {v["name"] for v in json.loads(capsys.readouterr().out)["variants"]}
+    assert names == {"onnx-f32", "gguf-f32"}, (
+        "what cannot take the precision is left out, unless it is asked for"
+    )
     assert main(["targets", "--fit", model, "-t", "android"]) == 0
     assert "Pixel 8 (2023)" in capsys.readouterr().out
 

@@ -48,7 +48,9 @@ def check(few: Cost, many: Cost) -> None:
     assert abs(many.peak_bytes - few.peak_bytes) < 0.1 * few.peak_bytes + 2 * CHUNK_BYTES
 
 
-@pytest.mark.parametrize("targets", [("android", "cpu"), ("android-npu",)], ids=["cpu", "npu"])
+@pytest.mark.parametrize(
+    "targets", [("android", "cpu"), ("android-npu",), ("windows",)], ids=["cpu", "npu", "dml"]
+)
 def test_the_peak_does_not_grow_with_depth(targets: tuple[str, ...], tmp_path: Path) -> None:
     few, small = convert(tmp_path, 1, targets, vocab_size=16384)
     many, large = convert(tmp_path, 4, targets, vocab_size=16384)

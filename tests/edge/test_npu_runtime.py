@@ -95,6 +95,18 @@ def test_several_turns_of_any_size_keep_their_positions(sizes: list[int], loaded
     loaded.feed(sizes)
 
 
+def test_an_end_of_sequence_between_turns(loaded: Loaded) -> None:
+    """onnxruntime-genai takes a token that ends the sequence for its own last one, and runs nothing after it."""
+    (end, *_) = loaded.runtime.dialect().stop_ids
+    ids = [*loaded.ids[:6], end, *loaded.ids[7:12]]
+    reference = expected(loaded.checkpoint, ids)
+    loaded.runtime.rewind(0)
+    loaded.runtime.append(ids[:5])
+    for position in range(5, 12):
+        row = loaded.runtime.append([ids[position]])
+        assert cosine(row, reference[position]) > COSINE, f"position {position}"
+
+
 def test_all_logits_of_an_append(loaded: Loaded) -> None:
     loaded.runtime.rewind(0)
     loaded.runtime.append(loaded.ids[:5])

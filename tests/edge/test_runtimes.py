@@ -251,3 +251,14 @@ def test_an_outside_package_adds_an_engine(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(runtimes, "entry_points", lambda group: [entry] if group == "edge.runtimes" else [])
     assert runtimes.accepts(Path("model.toy"))
     assert str(open_runtime(Path("model.toy"))) == "model.toy ['context_length', 'exact', 'settings']"
+
+
+def test_a_prompt_may_end_with_the_padding_token(runtime: Runtime, variant: Path) -> None:
+    """onnxruntime-genai masks padding tokens that end a first prompt: logits off by 4."""
+    config = variant / "genai_config.json"
+    padding = json.loads(config.read_text())["model"]["pad_token_id"] if config.is_file() else 5
+    ids = [*random_ids(20), padding, *random_ids(20, seed=1)]
+    whole = runtime.teacher_forced(ids)
+    runtime.rewind(0)
+    assert largest(runtime.append(ids[:21]) - whole[20]) < TOLERANCE
+    assert largest(runtime.append(ids[21:]) - whole[-1]) < TOLERANCE

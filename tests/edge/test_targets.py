@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from converters.checkpoint import Checkpoint
+from converters.errors import UnsupportedError
+from converters.models import describe
+from converters.rooms import ROOMS
 from edge import targets
 from edge.targets import load_targets
+from quant.recipe import Precision, Recipe
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -61,6 +69,13 @@ def test_a_profile_is_part_of_a_target(config: Path) -> None:
     assert found["cpu"].profile.engine.kv_type is None
 
 
-def test_every_built_in_target_has_limits_for_every_precision() -> None:
+def test_a_built_in_target_has_limits_for_what_its_format_takes(tiny: Callable[..., Path]) -> None:
+    with Checkpoint.open(tiny("phi4")) as checkpoint:
+        decoder = describe(checkpoint)
     for target in load_targets().values():
-        assert set(target.limits) == {"int4", "int8", "f16", "bf16", "f32"}
+        taken = set()
+        for precision in get_args(Precision):
+            with suppress(UnsupportedError):
+                ROOMS[target.format].check(decoder, Recipe.preset(precision))
+                taken.add(precision)
+        assert set(target.limits) == taken, target.name
