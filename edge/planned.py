@@ -9,7 +9,7 @@ from typing import Any
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
 from converters.writer import Activations
-from edge import streaming
+from edge import ranges, streaming
 from edge.calibration_cost import CalibrationPlan
 from edge.fit import Memory
 from edge.mixed import Budget, Mixed
@@ -133,8 +133,9 @@ class Plan:
         convert = self.threads * CHUNK_FACTOR * streaming.CHUNK_BYTES + proof
         calibration = self.calibration.memory_bytes if self.calibration else 0
         mixed = self.mixed.memory_bytes if self.mixed else 0
+        measured = ranges.memory_bytes(self.decoder) if any(map(ranges.needs_ranges, self.variants)) else 0
         # Added up: what a calibration frees is not all given back before the pass begins.
-        return BASE_MEMORY + convert + max(calibration, mixed)
+        return BASE_MEMORY + convert + max(calibration, mixed, measured)
 
     def to_data(self) -> dict[str, Any]:
         return {

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
-from edge.calibration_text import read_text
-from edge.npu.variants import FORMAT as NPU
-from edge.planned import Plan
+from edge.calibration_text import LENGTH, read_text
 from edge.progress import Progress
-from quant.ranges import measure_ranges, widened
+from quant.ranges import measure_ranges, needed_bytes, widened
+
+if TYPE_CHECKING:
+    from edge.planned import Plan, PlannedVariant
 
 WINDOWS = 8
 """Of the calibration text."""
@@ -21,11 +22,20 @@ MARGIN = 1.5
 (benchmarks/npu.md)."""
 
 
+def needs_ranges(variant: PlannedVariant) -> bool:
+    return variant.format == "npu" and variant.recipe.activations == "u16"
+
+
+def memory_bytes(decoder: Decoder) -> int:
+    """Of this process while it measures."""
+    return needed_bytes(decoder, WINDOWS, LENGTH)
+
+
 def with_ranges(
     planned: Plan, checkpoint: Checkpoint, decoder: Decoder, progress: Progress
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan with its u16 recipes knowing their ranges, and for the manifest what those are; {}: none asks."""
-    asking = {v.recipe for v in planned.variants if v.format == NPU and v.recipe.activations == "u16"}
+    asking = {variant.recipe for variant in planned.variants if needs_ranges(variant)}
     if not asking:
         return planned, {}
     asked = planned.request.calibrate

@@ -9,6 +9,7 @@ In memory: one layer's weights (float32) and the residual stream of every window
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
-from converters.forward import Floats, rope_table, run_layer
+from converters.forward import SCORE_BYTES, Floats, rope_table, run_layer
 from converters.reference import Resident, Streamed, check_finite
 
 Ranges = dict[str, tuple[float, float]]
@@ -49,6 +50,14 @@ def measure_ranges(
         if advance:
             advance(1)
     return ranges
+
+
+def needed_bytes(decoder: Decoder, count: int, length: int) -> int:
+    """Memory of `measure_ranges` over `count` windows: a layer's weights, the residual streams, and what one window's
+    MLP and attention take."""
+    weights = max(sum(math.prod(w.shape) for w in layer.weights()) for layer in decoder.layers)
+    widest = 3 * decoder.intermediate_size + 6 * decoder.hidden_size
+    return 4 * (weights + count * length * decoder.hidden_size + length * widest) + SCORE_BYTES
 
 
 class Watched:

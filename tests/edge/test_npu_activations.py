@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from converters.checkpoint import Checkpoint
+from converters.models import describe
 from converters.onnx.npu.qdq import RANGES_FILE
 from edge.bundle import load
+from edge.calibration_text import LENGTH
 from edge.convert import ConvertRequest, convert, plan
 from edge.progress import Silent
 from edge.ranges import MARGIN, WINDOWS
 from edge.verification import verify
+from quant.ranges import measure_ranges
 from tests.edge.npu_bundle import needs_emulator
 
 Tiny = Callable[..., Path]
@@ -87,3 +93,21 @@ def test_other_targets_are_as_they_were(tiny: Tiny, tmp_path: Path) -> None:
     alone = load(tmp_path / "cpu").manifest
     name = "onnx-int4/model.onnx.data"
     assert both["files"][name] == alone["files"][name]
+
+
+def test_the_plan_knows_the_memory_that_measuring_takes(tiny: Tiny, tmp_path: Path) -> None:
+    """Against what measuring allocates at its peak, by tracemalloc, on a wide layer."""
+    wide = tiny("phi4", hidden_size=512, intermediate_size=2048, num_hidden_layers=1)
+    plans = [
+        plan(ConvertRequest(str(wide), ("android-npu",), context=128, activations=form))
+        for form in ("f16", "u16")
+    ]
+    expected = plans[1].memory_bytes - plans[0].memory_bytes
+    with Checkpoint.open(wide) as checkpoint:
+        decoder = describe(checkpoint)
+        windows = np.zeros((WINDOWS, LENGTH), np.int64)
+        tracemalloc.start()
+        measure_ranges(checkpoint, decoder, windows)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < expected < 2.5 * peak
