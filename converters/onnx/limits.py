@@ -26,6 +26,18 @@ def context_limit(decoder: Decoder) -> tuple[int, str | None]:
     return decoder.context_length, None
 
 
+def check_context(decoder: Decoder, asked: int, longest: tuple[int, str | None], where: str = "") -> None:
+    """Raise UnsupportedError for a context of `asked` tokens that is not within `longest` (of a `context_limit`)."""
+    limit, why = longest
+    if 0 < asked <= limit:
+        return
+    reason = f": {why}" if why else ""
+    raise UnsupportedError(
+        f"context length {asked} is not in 1..{limit} of {decoder.architecture}{where}{reason}",
+        hint=f"try: --context {limit}",
+    )
+
+
 def fused_rotary(decoder: Decoder) -> bool:
     """Whether GroupQueryAttention can rotate: its CPU kernel refuses other head sizes and rotary widths."""
     return (

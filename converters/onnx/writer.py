@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Weight
-from converters.errors import UnsupportedError
 from converters.onnx.data_file import DataFile
 from converters.onnx.decoder_graph import build
 from converters.onnx.genai_config import CONFIG_FILE, GRAPH_FILE, genai_config
 from converters.onnx.layout import Layout, plan
-from converters.onnx.limits import check, context_limit
+from converters.onnx.limits import check, check_context, context_limit
 from converters.onnx.rotary import Tables, cache_chunks
 from converters.onnx.tokenizer_files import read_tokenizer_files
 from converters.positioned import Coverage
@@ -38,13 +37,7 @@ def open_writer(
     """
     del model_name  # a folder names itself
     check(decoder, recipe)
-    limit, why = context_limit(decoder)
-    if not 0 < context_length <= limit:
-        reason = f": {why}" if why else ""
-        raise UnsupportedError(
-            f"context length {context_length} is not in 1..{limit} of {decoder.architecture}{reason}",
-            hint=f"try: --context {limit}",
-        )
+    check_context(decoder, context_length, context_limit(decoder))
     small_files = read_tokenizer_files(checkpoint_directory, decoder.vocab_size)
     layout = plan(decoder, recipe, context_length)
     graph = build(decoder, layout, context_length).SerializeToString(deterministic=True)

@@ -21,7 +21,7 @@ from converters.errors import EdgeError, UnsupportedError
 from edge.machine import peak_memory
 from edge.npu import plugin
 from edge.npu.socs import Soc, get_socs
-from edge.runtimes.isolated import ended
+from edge.runtimes.isolated import die_with, ended
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ def compile_graph(graph: Path, soc: Soc, binary: Path | None, *, allow_cpu: bool
 def ask(module: str, asked: Mapping[str, Any], graph: Path, binaries: Sequence[Path]) -> dict[str, Any]:
     """What `python -m module` answers to `asked`. Raises as `compile_graph` does; what it left of `binaries` is then
     removed."""
+    sent = json.dumps({**asked, "parent": os.getpid()})
     done = subprocess.run(
-        [sys.executable, "-m", module], input=json.dumps(asked), capture_output=True, text=True, check=False
+        [sys.executable, "-m", module], input=sent, capture_output=True, text=True, check=False
     )
     lines = done.stdout.splitlines()
     answer: dict[str, Any] = json.loads(lines[-1]) if done.returncode == 0 and lines else {}
@@ -152,6 +153,7 @@ def _main(asked: dict[str, Any]) -> dict[str, Any]:
 def answer_with(compile_it: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """The child's side of `ask`."""
     asked = json.load(sys.stdin)
+    die_with(asked.pop("parent"))
     try:
         answer = compile_it(asked)
     except EdgeError as error:

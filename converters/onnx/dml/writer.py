@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from converters.decoder import Decoder
-from converters.errors import UnsupportedError
 from converters.onnx.dml.config import dml_config
 from converters.onnx.dml.decoder_graph import build
 from converters.onnx.dml.kernels import check_kernels
@@ -14,6 +13,7 @@ from converters.onnx.dml.layout import plan, zero_point_rows
 from converters.onnx.dml.limits import check, context_limit
 from converters.onnx.genai_config import CONFIG_FILE, GRAPH_FILE
 from converters.onnx.layout import Layout
+from converters.onnx.limits import check_context
 from converters.onnx.rotary import cache_chunks
 from converters.onnx.tokenizer_files import read_tokenizer_files
 from converters.onnx.writer import OnnxWriter, begin
@@ -36,13 +36,7 @@ def open_writer(
     """
     del model_name  # a folder names itself
     check(decoder, recipe)
-    limit, why = context_limit(decoder)
-    if not 0 < context_length <= limit:
-        reason = f": {why}" if why else ""
-        raise UnsupportedError(
-            f"context length {context_length} is not in 1..{limit} of {decoder.architecture} on DirectML{reason}",
-            hint=f"try: --context {limit}",
-        )
+    check_context(decoder, context_length, context_limit(decoder), " on DirectML")
     small = read_tokenizer_files(checkpoint_directory, decoder.vocab_size)
     layout = plan(decoder, recipe, context_length)
     small |= small_files(decoder, layout, context_length)

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from converters.decoder import Decoder
-from converters.errors import UnsupportedError
 from converters.onnx.genai_config import CONFIG_FILE
+from converters.onnx.limits import check_context
 from converters.onnx.npu import stages
 from converters.onnx.npu.config import npu_config
 from converters.onnx.npu.layout import Files, plan
@@ -37,12 +37,7 @@ def open_writer(
     """
     del model_name  # a folder names itself
     check(decoder, recipe)
-    limit, why = context_limit(decoder)
-    if not 0 < context_length <= limit:
-        raise UnsupportedError(
-            f"context length {context_length} is not in 1..{limit} of {decoder.architecture} on an NPU: {why}",
-            hint=f"try: --context {limit}",
-        )
+    check_context(decoder, context_length, context_limit(decoder), " on an NPU")
     files = plan(decoder, recipe, cache_length(context_length, window))
     small = read_tokenizer_files(checkpoint_directory, decoder.vocab_size)
     small |= small_files(decoder, recipe, files, context_length, window)
