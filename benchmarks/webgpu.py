@@ -32,6 +32,7 @@ from converters.onnx import dml
 from converters.onnx.dml.decoder_graph import build
 from converters.onnx.dml.layout import plan
 from converters.reference import logits
+from converters.verify import divergence
 from quant.recipe import Recipe
 
 CHILD = Path(__file__).with_name("webgpu_child.py")
@@ -107,13 +108,13 @@ def decode(shape: str, python: Path = PYTHON, vulkan: Path = VULKAN) -> Decoding
             raise RuntimeError(done.stderr.strip().splitlines()[-1])
         told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         found, prefill = np.load(work / "logits.npy"), np.load(work / "prefill.npy")
-    norms = np.linalg.norm(reference) * np.linalg.norm(found)
+    compared = divergence(reference, found)
     return Decoding(
         shape=shape,
         tokens=len(reference),
-        top1=float((reference.argmax(-1) == found.argmax(-1)).mean()),
-        largest_error=float(np.abs(reference - found).max()),
-        cosine=float((reference * found).sum() / norms),
+        top1=compared.top1,
+        largest_error=compared.max_logit_error,
+        cosine=compared.cosine,
         prefill_error=float(np.abs(reference - prefill).max()),
         **told,
     )

@@ -56,7 +56,7 @@ def targets(
 
         progress = console.open_progress(quiet=as_json)
         names = tuple(target or _of_phones(known, precision))
-        request = ConvertRequest(fit, names, precision=precision, context=context)
+        request = ConvertRequest(fit, names, precision=precision, context=context, proof=False)
         found = run(request, progress)
         progress.done()
         console.write_json(found.to_data()) if as_json else _write_fit(found)
