@@ -80,10 +80,12 @@ def graph_options(soc: Soc) -> Iterator[Mapping[str, str]]:
 
 @contextmanager
 def stdout_kept_clean() -> Iterator[None]:
-    """While Qualcomm's libraries load, what they print to stdout goes to stderr: stdout is data."""
+    """While Qualcomm's libraries load, the banner that they print to stdout is dropped: stdout is data. What is
+    wrong they say to stderr, or raise."""
     sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
     try:
         yield
     finally:

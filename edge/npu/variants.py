@@ -14,9 +14,9 @@ from edge.npu.socs import Soc
 from edge.planned import PlannedVariant
 
 FORMAT = "npu"
-EMULATION_SECONDS = 0.9e-6
-"""For each weight of a variant: 70 tokens of the embedded default, two windows and two single tokens, took about 95 s
-on two cores (compiling left out)."""
+EMULATION_SECONDS = 1.1e-6
+"""For each weight of a variant's layers: the embedded default's 106 million took 1 min 58 s on two cores for the
+proof's 70 tokens, from a context binary for 2048 (`edge convert` prints it)."""
 
 
 def with_contexts(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ SINGLES = 2
 """Tokens at the end of a teacher-forced sequence that go through the iterator."""
 _MOST_CONFIG = 1 << 20
 WINDOW_COST = 4
-"""A window costs about as much as so many single tokens: those read all weights each, and so does a window, once,
-but computes more."""
+"""Single tokens that a window is taken to cost, an assumption: each of them reads all weights, and so does a window,
+once, but computes more."""
 
 
 def accepts(path: Path) -> bool:
@@ -75,12 +76,14 @@ def load(path: Path, *, context_length: int | None, settings: EngineSettings, ex
     return QnnRuntime(path, shape, stop_ids, compiled=compiled, allow_cpu=allow_cpu)
 
 
+@dataclass(frozen=True)
 class _Shape:
     """Usable tokens, positions of the cache, tokens of a window, rows of logits."""
 
-    def __init__(self, context_length: int, cache: int, window: int, vocab_size: int) -> None:
-        self.context_length, self.cache, self.window = context_length, cache, window
-        self.vocab_size = vocab_size
+    context_length: int
+    cache: int
+    window: int
+    vocab_size: int
 
 
 class QnnRuntime:

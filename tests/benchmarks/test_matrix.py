@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import matrix
-from tests.edge.npu_bundle import needs_emulator
+from tests.edge.npu_emulator import needs_emulator
 
 # Kernels of other processors round otherwise: int8 activations move a cosine by less than this, a fault by far more.
 TOLERANCE = 2e-3

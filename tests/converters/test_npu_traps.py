@@ -27,7 +27,7 @@ from edge.npu.socs import load_socs
 from quant.recipe import Recipe
 from tests.converters import npu_probe_graphs
 from tests.converters.npu_support import SHAPES_ON_NPU, write_npu
-from tests.edge.npu_bundle import needs_emulator
+from tests.edge.npu_emulator import needs_emulator
 
 Tiny = Callable[..., Path]
 pytestmark = needs_emulator

@@ -21,7 +21,7 @@ from quant.recipe import Recipe
 from tests.converters.npu_support import CpuPipeline, cosine, expected, write_npu
 from tests.converters.onnx_support import random_ids
 from tests.converters.test_npu_u16 import COSINE, measured
-from tests.edge.npu_bundle import needs_emulator
+from tests.edge.npu_emulator import needs_emulator
 
 Tiny = Callable[..., Path]
 

@@ -24,7 +24,7 @@ from quant.ranges import measure_ranges, widened
 from quant.recipe import Recipe
 from tests.converters.npu_support import SHAPES_ON_NPU, CpuPipeline, cosine, expected, write_npu
 from tests.converters.onnx_support import random_ids
-from tests.edge.npu_bundle import needs_emulator
+from tests.edge.npu_emulator import needs_emulator
 
 Tiny = Callable[..., Path]
 # A grid of 65536 steps over a range leaves less than float16's 11 bits do, which is what the rest computes with, and

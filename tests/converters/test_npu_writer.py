@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from converters.checkpoint import Checkpoint
+from converters.decoder import Decoder
 from converters.errors import UnsupportedError
 from converters.models import describe
 from converters.onnx import npu
@@ -107,8 +108,8 @@ def test_a_matrix_that_is_not_in_symmetric_blocks_is_refused_by_name(tiny: Tiny)
         npu.check(decoder, Recipe.preset("bf16"))
 
 
-def _faults(directory: Path, decoder: object, context: int) -> list[str]:
-    with npu.open_stored(directory, decoder, INT4) as stored:  # type: ignore[arg-type]
+def _faults(directory: Path, decoder: Decoder, context: int) -> list[str]:
+    with npu.open_stored(directory, decoder, INT4) as stored:
         return [fact.key for fact in stored.facts(context) if fact.found != pytest.approx(fact.expected)]
 
 

@@ -21,7 +21,7 @@ from edge.progress import Silent
 from edge.ranges import MARGIN, WINDOWS
 from edge.verification import verify
 from quant.ranges import measure_ranges
-from tests.edge.npu_bundle import needs_emulator
+from tests.edge.npu_emulator import needs_emulator
 
 Tiny = Callable[..., Path]
 

@@ -21,7 +21,7 @@ from edge.npu.binary import read_binary
 from edge.progress import Silent
 from edge.report import Request, gather
 from edge.verification import verify
-from tests.edge.npu_bundle import needs_emulator
+from tests.edge.npu_emulator import needs_emulator
 
 pytestmark = needs_emulator
 Tiny = Callable[..., Path]

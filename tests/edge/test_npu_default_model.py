@@ -18,7 +18,7 @@ from edge.proof import proof_tokens
 from edge.runtimes import open_runtime
 from edge.sources import resolve
 from tests.converters.npu_support import expected, write_npu
-from tests.edge.npu_bundle import needs_emulator
+from tests.edge.npu_emulator import needs_emulator
 
 pytestmark = needs_emulator
 EDGE = str(Path(sys.executable).with_name("edge"))

@@ -22,7 +22,7 @@ from edge.runtimes import open_runtime
 from edge.runtimes.qnn import QnnRuntime
 from tests.converters.npu_support import WINDOW, cosine, expected, write_npu
 from tests.converters.onnx_support import random_ids
-from tests.edge.npu_bundle import needs_emulator
+from tests.edge.npu_emulator import needs_emulator
 
 pytestmark = needs_emulator
 Tiny = Callable[..., Path]

@@ -17,7 +17,7 @@ from edge.npu.socs import get_socs
 from edge.npu.system import read_contents
 from tests.converters import npu_probe_graphs
 from tests.converters.npu_support import write_npu
-from tests.edge.npu_bundle import needs_emulator
+from tests.edge.npu_emulator import needs_emulator
 
 Tiny = Callable[..., Path]
 pytestmark = needs_emulator
