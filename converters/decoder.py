@@ -96,6 +96,28 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class LoraPair:
+    """The low-rank update of one linear layer (arXiv 2106.09685, eq. 3): y += scale * b (a x).
+
+    weight: neutral name of the layer's matrix [out, in]. a: [rank, in]; b: [out, rank]. Layers that stand one above
+    the other in one matrix of the checkpoint (q, k, v) share one `a`.
+    """
+
+    weight: str
+    a: Weight
+    b: Weight
+    scale: float
+
+
+@dataclass(frozen=True)
+class Lora:
+    """An adapter: pairs for some linear layers, at most one for each."""
+
+    name: str
+    pairs: tuple[LoraPair, ...]
+
+
+@dataclass(frozen=True)
 class Decoder:
     """A whole model. `context_length` is what the checkpoint claims; targets and runtimes may cap it.
 
@@ -118,6 +140,8 @@ class Decoder:
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
     pad_token_id: int | None
+    adapters: tuple[Lora, ...] = ()
+    """Switched at run time, one at most, and stored beside the weights; `weights` does not give theirs."""
 
     @property
     def tied(self) -> bool:
