@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -79,6 +80,23 @@ class Checkpoint:
                 os.close(descriptor)
             raise
         return cls(directory, config, tensors.values(), descriptors)
+
+    def attach(self, name: str, directory: Path, file: str) -> None:
+        """Open one more safetensors file, in `directory` (absolute), its tensors called `name`:TENSOR.
+
+        Not while another thread reads. Raises CheckpointError as `open` does.
+        """
+        place = directory / file
+        descriptor = open_inside(directory, file)
+        try:
+            tensors = dict(self.tensors)
+            for tensor in read_header(descriptor, place):
+                _add(tensors, replace(tensor, name=f"{name}:{tensor.name}"))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptors[place] = descriptor
+        self.tensors = MappingProxyType(tensors)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[Any]:
         """Rows [start, stop) of tensor `name` as stored: [stop - start, ...], bfloat16 as ml_dtypes.bfloat16.

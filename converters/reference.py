@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Decoder, Layer, Weight
+from converters.decoder import Decoder, Layer, Lora, Weight
 from converters.errors import CheckpointError
 from converters.forward import Floats, rms_norm, rope_table, run_layer
+from converters.lora import Adapted
 
 __all__ = ["Resident", "Streamed", "Transform", "check_finite", "head_logits", "hidden_states", "logits"]
 
@@ -32,8 +33,9 @@ def logits(
     ids: Sequence[int],
     *,
     transform: Transform | None = None,
+    adapter: Lora | None = None,
 ) -> Floats:
-    """Teacher-forced logits after each of `ids`, float32 [len(ids), vocab_size].
+    """Teacher-forced logits after each of `ids`, float32 [len(ids), vocab_size], with `adapter` where one is given.
 
     `transform` maps raw rows of a weight to the float32 rows to compute with (default: plain widening); give it a
     codec's round trip to learn what an artifact *should* say. LongRoPE takes the factors of the length len(ids).
@@ -41,10 +43,11 @@ def logits(
     """
     tokens = _check(decoder, np.asarray(ids, np.int64))
     weights = Streamed(checkpoint, transform)
+    layers = weights if adapter is None else Adapted(weights, checkpoint, adapter)
     hidden = weights.gather(decoder.embedding, tokens)
     cos, sin = rope_table(decoder.rope, tokens.size)
     for layer in decoder.layers:
-        run_layer(weights, layer, decoder, hidden, cos, sin)
+        run_layer(layers, layer, decoder, hidden, cos, sin)
     hidden = rms_norm(hidden, weights.vector(decoder.final_norm), decoder.norm_eps)
     return weights.project(decoder.lm_head, hidden)
 

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Protocol
 
 from converters import gguf, onnx
+from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
+from converters.gguf import lora as gguf_adapters
 from converters.onnx import dml, npu
+from converters.onnx import lora as onnx_adapters
 from converters.verify import Stored
 from converters.writer import ArtifactWriter, Storages
 
@@ -46,5 +49,24 @@ class Room(Protocol):
         """Read an artifact back for the proof. BundleError when it is damaged."""
 
 
+class AdapterRoom(Protocol):
+    """What a format's package offers whose runtime switches adapters."""
+
+    def write_adapters(
+        self, checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, variant: Path
+    ) -> None:
+        """A file for each adapter of the decoder, beside or in the artifact at `variant`."""
+
+    def adapter_faults(
+        self, checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, variant: Path
+    ) -> list[str]:
+        """How those files differ from the adapters, read back; one line each."""
+
+    def adapter_bytes(self, decoder: Decoder, recipe: Storages) -> int:
+        """Of those files."""
+
+
 ROOMS: Mapping[str, Room] = {"onnx": onnx, "gguf": gguf, "npu": npu, "dml": dml}
 """By the format's name."""
+
+ADAPTER_ROOMS: Mapping[str, AdapterRoom] = {"onnx": onnx_adapters, "gguf": gguf_adapters}

@@ -12,9 +12,11 @@ import onnx
 from onnx import TensorProto, helper
 
 from converters.decoder import Decoder, Layer, Weight
+from converters.lora import changed
 from converters.onnx.attention import attend, shared
 from converters.onnx.graph import MICROSOFT, Graph
 from converters.onnx.layout import Layout
+from converters.onnx.lora import adapter_inputs, add_updates
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.parts import embed, float32, gated, matmul_nbits, residual_norm
 
@@ -37,6 +39,7 @@ class _Builder:
         self._graph = Graph(layout)
         self._layout = layout
         self._stored = {weight.name: stored for stored in layout.stored for weight in stored.weights}
+        self._changed = {stack.weights[0].name: stack for stack in changed(decoder)}
 
     def build(self) -> onnx.ModelProto:
         decoder, graph = self._decoder, self._graph
@@ -46,7 +49,7 @@ class _Builder:
             normed, residual = self._norm(layer.input_norm, residual, update)
             qkv = self._packed_qkv(i, layer, normed)
             attended = attend(graph, i, qkv, decoder, common, self._context_length)
-            update = self._linear(layer.o, attended)
+            update = self._adapted(layer.o, attended, [self._linear(layer.o, attended)])[0]
             normed, residual = self._norm(layer.post_attention_norm, residual, update)
             update = self._mlp(i, layer, normed)
         normed, _ = self._norm(decoder.final_norm, residual, update)
@@ -59,13 +62,21 @@ class _Builder:
 
     def _packed_qkv(self, index: int, layer: Layer, x: str) -> str:
         if self._stored[layer.q.name] is self._stored[layer.v.name]:
-            return self._linear(layer.q, x)
-        parts = [self._linear(weight, x) for weight in (layer.q, layer.k, layer.v)]
-        return self._graph.node("Concat", parts, f"layers.{index}.attention.qkv.out", axis=-1)
+            packed = self._linear(layer.q, x)
+        else:
+            parts = [self._linear(weight, x) for weight in (layer.q, layer.k, layer.v)]
+            packed = self._graph.node("Concat", parts, f"layers.{index}.attention.qkv.out", axis=-1)
+        return self._adapted(layer.q, x, [packed])[0]
 
     def _mlp(self, index: int, layer: Layer, x: str) -> str:
-        gate, up = self._linear(layer.gate, x), self._linear(layer.up, x)
-        return self._linear(layer.down, gated(self._graph, f"layers.{index}.mlp", gate, up))
+        gate, up = self._adapted(layer.gate, x, [self._linear(w, x) for w in (layer.gate, layer.up)])
+        inner = gated(self._graph, f"layers.{index}.mlp", gate, up)
+        return self._adapted(layer.down, inner, [self._linear(layer.down, inner)])[0]
+
+    def _adapted(self, weight: Weight, x: str, outputs: list[str]) -> list[str]:
+        """The outputs of the stack that begins with `weight`, with an adapter's update where one changes it."""
+        stack = self._changed.get(weight.name)
+        return add_updates(self._graph, stack, x, outputs) if stack else outputs
 
     def _linear(self, weight: Weight, x: str, *, output: str | None = None) -> str:
         """x times the transpose of all that is stored together with `weight`."""
@@ -93,6 +104,7 @@ class _Builder:
             info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
             info("attention_mask", TensorProto.INT64, ["batch", "total"]),
             *cache("past_key_values", "past"),
+            *adapter_inputs(self._decoder),
         ]
         logits: list[str | int] = ["batch", "tokens", self._decoder.vocab_size]
         return inputs, [info("logits", TensorProto.FLOAT, logits), *cache("present", "present")]

@@ -16,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import MachineError, UnsupportedError
+from converters.onnx.lora import DIRECTORY as ADAPTERS
+from converters.onnx.lora import SUFFIX
 from edge.engine_settings import EngineSettings
+from edge.runtimes.adapters import find_adapters, get_adapter
 from edge.runtimes.folder import Folder, read_folder
 from edge.runtimes.longrope import room
 from edge.runtimes.protocol import Dialect
@@ -70,6 +73,11 @@ class GenaiRuntime:
         self._chunk = max(16, min(settings.batch or _MAX_CHUNK, _LOGITS_BYTES // (4 * folder.vocab_size)))
         self._ids: list[int] = []
         self._long = False
+        self.adapter: str | None = None
+        self._files = find_adapters(folder.path / ADAPTERS, SUFFIX)
+        self._path = folder.path
+        self._loaded: Any = None
+        self._in_memory: set[str | None] = set()
         try:
             config = og.Config(str(folder.path))
             self._choose_provider(config)
@@ -90,6 +98,28 @@ class GenaiRuntime:
         parameters = self._og.GeneratorParams(self._model)
         parameters.set_search_options(max_length=self.context_length, do_sample=False, batch_size=1)
         return self._og.Generator(self._model, parameters)
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        return tuple(self._files)
+
+    def use_adapter(self, name: str | None) -> None:
+        file = None if name is None else get_adapter(self._files, name, self._path)
+        try:
+            self._generator, self._ids = self._fresh(), []
+            if file is not None:
+                if self._loaded is None:
+                    self._loaded = self._og.Adapters(self._model)
+                if name not in self._in_memory:
+                    self._loaded.load(str(file), name)
+                    self._in_memory.add(name)
+                self._generator.set_active_adapter(self._loaded, name)
+        except RuntimeError as error:
+            cause = str(error).splitlines()[0]
+            raise UnsupportedError(
+                f"adapter {name}: {self.name} cannot use it: {cause}", hint=f"edge verify on the bundle of {self._path.name}"
+            ) from None
+        self.adapter = name
 
     @property
     def position(self) -> int:
@@ -171,4 +201,4 @@ class GenaiRuntime:
         return self._tokenizer.dialect(self._stop_ids)
 
     def close(self) -> None:
-        self._generator = self._model = None
+        self._generator = self._loaded = self._model = None

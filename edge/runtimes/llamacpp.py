@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import CheckpointError, MachineError, UnsupportedError
+from converters.gguf.lora import SUFFIX, adapters_folder
 from edge import machine
 from edge.engine_settings import KV_TYPES, EngineSettings
 from edge.formats import INSTALL_LLAMA_CPP
-from edge.runtimes import llamacpp_library, llamacpp_state
+from edge.runtimes import llamacpp_adapters, llamacpp_library, llamacpp_state
+from edge.runtimes.adapters import find_adapters, get_adapter
 from edge.runtimes.gguf_vocabulary import GgufVocabulary
 from edge.runtimes.longrope import room
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
@@ -83,6 +85,10 @@ class LlamaCppRuntime:
         self._threads = settings.threads or machine.cores()
         self._ids: list[int] = []
         self._long: bool | None = None
+        self.adapter: str | None = None
+        self._path = path
+        self._files = find_adapters(adapters_folder(path), SUFFIX)
+        self._loaded: dict[str, Any] = {}
         self._batch = library.llama_batch_init(self._size, 0, 1)
 
     def _switch_length(self, path: Path) -> int | None:
@@ -124,6 +130,19 @@ class LlamaCppRuntime:
             )
         self._memory = c.llama_get_memory(self._context)
         self._long = long
+        if self.adapter is not None:
+            llamacpp_adapters.activate(c, self._context, self._loaded[self.adapter])
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        return tuple(self._files)
+
+    def use_adapter(self, name: str | None) -> None:
+        if name is not None and name not in self._loaded:
+            file = get_adapter(self._files, name, self._path)
+            self._loaded[name] = llamacpp_adapters.read(self._c, self._model, file)
+        # A context made before an adapter was read has no room for its products: the next run makes one.
+        self.adapter, self._ids, self._long = name, [], None
 
     @property
     def position(self) -> int:
@@ -206,7 +225,7 @@ class LlamaCppRuntime:
 
     @property
     def state_key(self) -> str:
-        settings = self._settings.to_data() | {"threads": self._threads}
+        settings = self._settings.to_data() | {"threads": self._threads, "adapter": self.adapter}
         return f"{self.name} {json.dumps(settings, sort_keys=True)}"
 
     def export_state(self) -> bytes:
@@ -241,6 +260,9 @@ class LlamaCppRuntime:
         if self._batch is not None:
             self._c.llama_batch_free(self._batch)
             self._batch = None
+        for adapter in self._loaded.values():
+            self._c.llama_adapter_lora_free(adapter)
+        self._loaded = {}
         if self._model:
             self._c.llama_model_free(self._model)
             self._model = None

@@ -98,3 +98,21 @@ class Stateful(Protocol):
 
     def import_state(self, ids: Sequence[int], data: bytes) -> bool:
         """Put back what `export_state` gave for `ids`; False (and an empty cache) when the engine refuses it."""
+
+
+@runtime_checkable
+class Adaptable(Protocol):
+    """An engine that switches between low-rank adapters that lie beside its artifact."""
+
+    adapter: str | None
+    """The one in use."""
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Those that there are, sorted."""
+
+    def use_adapter(self, name: str | None) -> None:
+        """Compute with adapter `name` (None: without) from now on; the cache is then empty, for it depends on it.
+
+        UnsupportedError, with the names that there are, for an unknown one, and when the engine refuses its file.
+        """
