@@ -100,7 +100,7 @@ def main() -> None:
         for windows in map(int, options.windows.split(",")):
             text = read_text(None, source, decoder, count=windows)
             seen = measure_ranges(checkpoint, decoder, text.windows)
-            cut = [layer.down for layer in decoder.layers if in_two(layer.down, seen)]
+            cut = [layer.dense.down for layer in decoder.layers if in_two(layer.dense.down, seen)]
             for margin in map(float, options.margins.split(",")):
                 ranges = widened(seen, margin)
                 found = run(lambda weights, ranges=ranges: Rounded(weights, ranges))

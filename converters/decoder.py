@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
+
+Norm = Literal["rms", "layer"]
+"""RMSNorm (arXiv 1910.07467), or LayerNorm (arXiv 1607.06450), which takes the mean away first."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Rope:
     The first `dim` channels of each head are rotated (partial rotary: dim < head_dim).
     inv_freq[i] = 1 / (factor[i] * theta ** (2 i / dim)); cos and sin are multiplied by `attention_factor`.
     With LongRoPE (both factor lists set; arXiv 2402.13753) `short_factors` hold while the *total* length is
-    <= `original_context`, `long_factors` beyond it, for all positions at once.
+    <= `original_context`, `long_factors` beyond it, for all positions at once; and so does `attention_factor`
+    where `long_attention_factor` is another one.
     """
 
     theta: float
@@ -56,10 +61,17 @@ class Rope:
     attention_factor: float = 1.0
     short_factors: tuple[float, ...] | None = None
     long_factors: tuple[float, ...] | None = None
+    long_attention_factor: float | None = None
 
     @property
     def is_longrope(self) -> bool:
         return self.long_factors is not None
+
+    def at(self, length: int) -> tuple[tuple[float, ...] | None, float]:
+        """(factors, None for all 1; attention factor) of a sequence of `length` positions."""
+        if self.is_longrope and length > self.original_context:
+            return self.long_factors, self.long_attention_factor or self.attention_factor
+        return self.short_factors, self.attention_factor
 
 
 @dataclass(frozen=True)
@@ -74,8 +86,37 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class GatedMlp:
+    """down(silu(gate x) * up x): SwiGLU (arXiv 2002.05202)."""
+
+    gate: Weight
+    up: Weight
+    down: Weight
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.gate, self.up, self.down
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A mixture of experts, two for each token, chosen and weighed as SparseMixer does (arXiv 2409.12136).
+
+    `router` [experts, hidden] scores the experts. Those further from the best than `tolerance` of the larger of
+    the two sizes are out of the softmax in which the best is weighed; the second best in the same way, without
+    the best.
+    """
+
+    router: Weight
+    experts: tuple[GatedMlp, ...]
+    tolerance: float
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.router, *(weight for expert in self.experts for weight in expert.weights())
+
+
+@dataclass(frozen=True)
 class Layer:
-    """Weights of one pre-norm decoder layer: RMSNorm, attention, RMSNorm, SwiGLU; no biases."""
+    """Weights of one pre-norm decoder layer: norm, attention, norm, MLP. A bias that is None is not there."""
 
     input_norm: Weight
     q: Weight
@@ -83,16 +124,28 @@ class Layer:
     v: Weight
     o: Weight
     post_attention_norm: Weight
-    gate: Weight
-    up: Weight
-    down: Weight
+    mlp: GatedMlp | Experts
+    input_norm_bias: Weight | None = None
+    q_bias: Weight | None = None
+    k_bias: Weight | None = None
+    v_bias: Weight | None = None
+    o_bias: Weight | None = None
+    post_attention_norm_bias: Weight | None = None
+
+    @property
+    def dense(self) -> GatedMlp:
+        """The MLP of a layer that has no experts. Check with `converters.plain` first: ValueError for one that has."""
+        if isinstance(self.mlp, Experts):
+            raise ValueError(f"{self.mlp.router.name}: a layer of experts has no single MLP")
+        return self.mlp
 
     def weights(self) -> tuple[Weight, ...]:
         """In the order in which a forward pass uses them."""
-        return (
-            self.input_norm, self.q, self.k, self.v, self.o,
-            self.post_attention_norm, self.gate, self.up, self.down,
+        own = (
+            self.input_norm, self.input_norm_bias, self.q, self.q_bias, self.k, self.k_bias, self.v, self.v_bias,
+            self.o, self.o_bias, self.post_attention_norm, self.post_attention_norm_bias,
         )  # fmt: skip
+        return *(weight for weight in own if weight is not None), *self.mlp.weights()
 
 
 @dataclass(frozen=True)
@@ -121,7 +174,8 @@ class Lora:
 class Decoder:
     """A whole model. `context_length` is what the checkpoint claims; targets and runtimes may cap it.
 
-    `lm_head` is the very object `embedding` when they are tied, and is then stored and streamed once.
+    `intermediate_size` is that of one MLP, or of one expert. `lm_head` is the very object `embedding` when they are
+    tied, and is then stored and streamed once.
     """
 
     model_type: str
@@ -140,6 +194,9 @@ class Decoder:
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
     pad_token_id: int | None
+    norm: Norm = "rms"
+    final_norm_bias: Weight | None = None
+    lm_head_bias: Weight | None = None
     adapters: tuple[Lora, ...] = ()
     """Switched at run time, one at most, and stored beside the weights; `weights` does not give theirs."""
 
@@ -153,8 +210,12 @@ class Decoder:
         for layer in self.layers:
             yield from layer.weights()
         yield self.final_norm
+        if self.final_norm_bias is not None:
+            yield self.final_norm_bias
         if not self.tied:
             yield self.lm_head
+        if self.lm_head_bias is not None:
+            yield self.lm_head_bias
 
     @property
     def parameters(self) -> int:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Attention, Decoder, Layer, Rope, Weight
+from converters.decoder import Attention, Decoder, Experts, GatedMlp, Layer, Rope, Weight
 
 SCORE_BYTES = 1 << 24
 """Most float32 bytes of attention scores at once."""
@@ -33,10 +33,41 @@ def run_layer(
     weights: Weights, layer: Layer, decoder: Decoder, hidden: Floats, cos: Floats, sin: Floats
 ) -> None:
     """One decoder layer over the residual stream [length, hidden] of one sequence, in place."""
-    normed = rms_norm(hidden, weights.vector(layer.input_norm), decoder.norm_eps)
-    hidden += weights.project(layer.o, attention_mix(weights, layer, decoder.attention, normed, cos, sin))
-    normed = rms_norm(hidden, weights.vector(layer.post_attention_norm), decoder.norm_eps)
-    hidden += weights.project(layer.down, swiglu_mix(weights, layer, normed))
+    run_attention(weights, layer, decoder, hidden, cos, sin)
+    run_mlp(weights, layer, decoder, hidden)
+
+
+def run_attention(
+    weights: Weights, layer: Layer, decoder: Decoder, hidden: Floats, cos: Floats, sin: Floats
+) -> None:
+    """The first half of `run_layer`."""
+    normed = norm(weights, decoder, layer.input_norm, layer.input_norm_bias, hidden)
+    mixed = attention_mix(weights, layer, decoder.attention, normed, cos, sin)
+    hidden += linear(weights, layer.o, layer.o_bias, mixed)
+
+
+def run_mlp(weights: Weights, layer: Layer, decoder: Decoder, hidden: Floats) -> None:
+    """The second half, over tokens [n, hidden] of any number of sequences, in place."""
+    normed = norm(weights, decoder, layer.post_attention_norm, layer.post_attention_norm_bias, hidden)
+    if isinstance(layer.mlp, Experts):
+        hidden += mixture(weights, layer.mlp, normed)
+    else:
+        hidden += weights.project(layer.mlp.down, swiglu_mix(weights, layer.mlp, normed))
+
+
+def linear(weights: Weights, weight: Weight, bias: Weight | None, inputs: Floats) -> Floats:
+    """inputs [n, columns] times the transposed weight, plus the bias: float32 [n, rows]."""
+    outputs = weights.project(weight, inputs)
+    return outputs if bias is None else outputs + weights.vector(bias)
+
+
+def norm(weights: Weights, decoder: Decoder, gain: Weight, bias: Weight | None, inputs: Floats) -> Floats:
+    """The decoder's norm over the last axis, with this gain and bias."""
+    if decoder.norm == "layer":
+        mean = np.mean(inputs, axis=-1, keepdims=True, dtype=np.float64)
+        inputs = (inputs - mean).astype(np.float32)
+    outputs = rms_norm(inputs, weights.vector(gain), decoder.norm_eps)
+    return outputs if bias is None else outputs + weights.vector(bias)
 
 
 def rope_table(rope: Rope, length: int) -> tuple[Floats, Floats]:
@@ -47,11 +78,10 @@ def rope_table(rope: Rope, length: int) -> tuple[Floats, Floats]:
     """
     exponents = np.arange(0, rope.dim, 2, dtype=np.float64) / rope.dim
     frequencies = rope.theta**-exponents
-    factors = rope.long_factors if length > rope.original_context else rope.short_factors
+    factors, scale = rope.at(length)
     if factors is not None:
         frequencies /= np.asarray(factors, np.float64)
     angles = np.outer(np.arange(length, dtype=np.float64), frequencies)
-    scale = rope.attention_factor
     return (np.cos(angles) * scale).astype(np.float32), (np.sin(angles) * scale).astype(np.float32)
 
 
@@ -81,9 +111,9 @@ def attention_mix(
     `inputs` [length, hidden] is one normed sequence from position 0.
     """
     length, size = inputs.shape[0], attention.head_dim
-    queries = weights.project(layer.q, inputs).reshape(length, attention.heads, size)
-    keys = weights.project(layer.k, inputs).reshape(length, attention.kv_heads, size)
-    values = weights.project(layer.v, inputs).reshape(length, attention.kv_heads, size)
+    queries = linear(weights, layer.q, layer.q_bias, inputs).reshape(length, attention.heads, size)
+    keys = linear(weights, layer.k, layer.k_bias, inputs).reshape(length, attention.kv_heads, size)
+    values = linear(weights, layer.v, layer.v_bias, inputs).reshape(length, attention.kv_heads, size)
     rotate(queries, cos, sin)
     rotate(keys, cos, sin)
     mixed = np.empty_like(queries)
@@ -117,10 +147,41 @@ def softmax(scores: Floats) -> Floats:
     return scores
 
 
-def swiglu_mix(weights: Weights, layer: Layer, inputs: Floats) -> Floats:
+def swiglu_mix(weights: Weights, mlp: GatedMlp, inputs: Floats) -> Floats:
     """What the down projection takes: silu(gate x) * up x, arXiv 2002.05202, float32 [n, intermediate]."""
-    gate = weights.project(layer.gate, inputs)
+    gate = weights.project(mlp.gate, inputs)
     # Below -80 exp(-x) would overflow float32; silu is 0 there in float32 anyway.
     gate /= 1 + np.exp(-np.maximum(gate, -80))
-    gate *= weights.project(layer.up, inputs)
+    gate *= weights.project(mlp.up, inputs)
     return gate
+
+
+def mixture(weights: Weights, mlp: Experts, inputs: Floats) -> Floats:
+    """The weighted sum of each token's two experts, float32 [n, hidden]; an expert that no token chose is not read."""
+    chosen, shares = sparsemixer(weights.project(mlp.router, inputs), mlp.tolerance)
+    outputs = np.zeros_like(inputs)
+    for index in np.unique(chosen).tolist():
+        tokens, rank = np.nonzero(chosen == index)
+        expert = mlp.experts[index]
+        mixed = weights.project(expert.down, swiglu_mix(weights, expert, inputs[tokens]))
+        outputs[tokens] += shares[tokens, rank, None] * mixed
+    return outputs
+
+
+def sparsemixer(scores: Floats, tolerance: float) -> tuple[NDArray[np.int64], Floats]:
+    """Which two experts, int64 [n, 2], and their weights, float32 [n, 2], from the router's scores [n, experts].
+
+    SparseMixer at inference (arXiv 2409.12136, Phi-3.5-MoE's `sparsemixer`). The two weights do not sum to 1, and a
+    constant added to all scores changes them.
+    """
+    every, left = np.arange(len(scores)), scores.copy()
+    chosen, shares = np.empty((len(scores), 2), np.int64), np.empty((len(scores), 2), np.float32)
+    for rank in range(2):
+        best = left.argmax(axis=-1)
+        top = left[every, best][:, None]
+        # The size that a distance is measured by comes from the score itself, the best one's included.
+        far = (top - scores) / np.maximum(np.abs(scores), top) > np.float32(tolerance)
+        chosen[:, rank] = best
+        shares[:, rank] = softmax(np.where(far, -np.inf, left))[every, best]
+        left[every, best] = -np.inf
+    return chosen, shares

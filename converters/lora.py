@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Decoder, Layer, Lora, LoraPair, Weight
+from converters.decoder import Decoder, Experts, Layer, Lora, LoraPair, Weight
 from converters.forward import Floats, Weights
 
 
@@ -34,14 +34,13 @@ class Stack:
 
 
 def stacks(layer: Layer) -> tuple[Stack, ...]:
-    """Those of one layer, in forward order."""
-    attention, mlp = layer.q.name.removesuffix(".q"), layer.gate.name.removesuffix(".gate")
-    return (
-        Stack(f"{attention}.qkv", (layer.q, layer.k, layer.v)),
-        Stack(layer.o.name, (layer.o,)),
-        Stack(f"{mlp}.gate_up", (layer.gate, layer.up)),
-        Stack(layer.down.name, (layer.down,)),
-    )
+    """Those of one layer that adapters may change, in forward order: not the experts'."""
+    attention, mlp = layer.q.name.removesuffix(".q"), layer.mlp
+    mixing = Stack(f"{attention}.qkv", (layer.q, layer.k, layer.v)), Stack(layer.o.name, (layer.o,))
+    if isinstance(mlp, Experts):
+        return mixing
+    gate_up = Stack(f"{mlp.gate.name.removesuffix('.gate')}.gate_up", (mlp.gate, mlp.up))
+    return *mixing, gate_up, Stack(mlp.down.name, (mlp.down,))
 
 
 def changed(decoder: Decoder) -> Iterator[Stack]:
@@ -100,8 +99,6 @@ class Adapted:
     def project(self, weight: Weight, inputs: Floats) -> Floats:
         outputs = self._base.project(weight, inputs)
         if pair := self._pairs.get(weight.name):
-            a, b = (
-                self._checkpoint.weight_rows(w, 0, w.rows).astype(np.float32) for w in (pair.a, pair.b)
-            )
+            a, b = (self._checkpoint.weight_rows(w, 0, w.rows).astype(np.float32) for w in (pair.a, pair.b))
             outputs += np.float32(pair.scale) * ((inputs @ a.T) @ b.T)
         return outputs

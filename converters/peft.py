@@ -17,6 +17,7 @@ from converters.checkpoint import Checkpoint
 from converters.checkpoint_files import list_directory, read_json
 from converters.decoder import Decoder, Lora, LoraPair, Rows, Weight
 from converters.errors import CheckpointError, UnsupportedError
+from converters.lora import stacks
 from converters.strict_json import shown
 
 CONFIG = "adapter_config.json"
@@ -36,7 +37,16 @@ _NEUTRAL = frozenset({
 })  # fmt: skip
 """How an adapter was trained, or what its tensors say themselves."""
 _READ = frozenset(
-    {"alpha_pattern", "bias", "init_lora_weights", "lora_alpha", "peft_type", "r", "rank_pattern", "use_rslora"}
+    {
+        "alpha_pattern",
+        "bias",
+        "init_lora_weights",
+        "lora_alpha",
+        "peft_type",
+        "r",
+        "rank_pattern",
+        "use_rslora",
+    }
 )
 _SOUND_STARTS = (True, False, "gaussian", "eva")
 """Ways to begin a training that leave the base weights as they are; the others (pissa, olora, loftq ...) change
@@ -70,7 +80,9 @@ def attach(checkpoint: Checkpoint, decoder: Decoder, directory: Path, name: str)
 
 def _check_config(config: Mapping[str, Any]) -> None:
     if config.get("peft_type") != "LORA":
-        raise UnsupportedError(f"{CONFIG}: peft_type is {shown(config.get('peft_type'))}, not LORA", hint=_REMAKE)
+        raise UnsupportedError(
+            f"{CONFIG}: peft_type is {shown(config.get('peft_type'))}, not LORA", hint=_REMAKE
+        )
     for key, value in config.items():
         if key not in _NEUTRAL | _READ and value:
             raise UnsupportedError(
@@ -83,7 +95,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
     if start not in _SOUND_STARTS:
         raise UnsupportedError(
             f"{CONFIG}: init_lora_weights = {shown(start)} changes the base weights before training",
-            hint="convert it to a plain adapter with peft: save_pretrained(DIR, path_initial_model_for_weight_conversion=...)",
+            hint="save it with path_initial_model_for_weight_conversion=..., which makes it a plain adapter (peft)",
         )
 
 
@@ -126,7 +138,7 @@ def _linear_layers(decoder: Decoder) -> dict[str, list[tuple[Weight, Rows]]]:
     """By tensor of the checkpoint, the matrices of the layers that are rows of it."""
     found: dict[str, list[tuple[Weight, Rows]]] = {}
     for layer in decoder.layers:
-        for weight in (layer.q, layer.k, layer.v, layer.o, layer.gate, layer.up, layer.down):
+        for weight in (weight for stack in stacks(layer) for weight in stack.weights):
             if len(weight.parts) == 1:
                 found.setdefault(weight.parts[0].tensor, []).append((weight, weight.parts[0]))
     return found

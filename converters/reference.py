@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Decoder, Layer, Lora, Weight
+from converters.decoder import Decoder, Experts, Layer, Lora, Weight
 from converters.errors import CheckpointError
-from converters.forward import Floats, rms_norm, rope_table, run_layer
+from converters.forward import Floats, linear, norm, rope_table, run_attention, run_layer, run_mlp
 from converters.lora import Adapted
 
 __all__ = ["Resident", "Streamed", "Transform", "check_finite", "head_logits", "hidden_states", "logits"]
@@ -48,8 +48,8 @@ def logits(
     cos, sin = rope_table(decoder.rope, tokens.size)
     for layer in decoder.layers:
         run_layer(layers, layer, decoder, hidden, cos, sin)
-    hidden = rms_norm(hidden, weights.vector(decoder.final_norm), decoder.norm_eps)
-    return weights.project(decoder.lm_head, hidden)
+    hidden = norm(weights, decoder, decoder.final_norm, decoder.final_norm_bias, hidden)
+    return linear(weights, decoder.lm_head, decoder.lm_head_bias, hidden)
 
 
 def hidden_states(
@@ -73,13 +73,16 @@ def hidden_states(
     for index, layer in enumerate(decoder.layers):
         weights = Resident(streamed, layer)
         for sequence in hidden:
-            run_layer(weights, layer, decoder, sequence, cos, sin)
+            run_attention(weights, layer, decoder, sequence, cos, sin)
+        # Experts are not resident: each is read once, for all windows together.
+        together = isinstance(layer.mlp, Experts)
+        for tokens in [hidden.reshape(-1, hidden.shape[-1])] if together else hidden:
+            run_mlp(weights, layer, decoder, tokens)
         check_finite(hidden, f"after layer {index}")
         if advance:
             advance(1)
-    gain = streamed.vector(decoder.final_norm)
     for sequence in hidden:
-        sequence[:] = rms_norm(sequence, gain, decoder.norm_eps)
+        sequence[:] = norm(streamed, decoder, decoder.final_norm, decoder.final_norm_bias, sequence)
     return hidden
 
 
@@ -87,7 +90,7 @@ def head_logits(
     checkpoint: Checkpoint, decoder: Decoder, hidden: Floats, *, transform: Transform | None = None
 ) -> Floats:
     """lm_head over what `hidden_states` gives: [m, hidden] to float32 [m, vocab_size]."""
-    return Streamed(checkpoint, transform).project(decoder.lm_head, hidden)
+    return linear(Streamed(checkpoint, transform), decoder.lm_head, decoder.lm_head_bias, hidden)
 
 
 def check_finite(activations: Floats, where: str) -> None:
@@ -152,15 +155,21 @@ class Streamed:
 
 
 class Resident:
-    """`converters.forward.Weights` of one layer, held in float32; `replace` puts quantized values in."""
+    """`converters.forward.Weights` of one layer, held in float32; `replace` puts quantized values in.
+
+    Experts are too many to be held: `project` reads theirs anew.
+    """
 
     def __init__(self, source: Streamed, layer: Layer) -> None:
-        self._values = {weight.name: source.whole(weight) for weight in layer.weights()}
+        apart = layer.mlp.weights() if isinstance(layer.mlp, Experts) else ()
+        held = (weight for weight in layer.weights() if weight not in apart)
+        self._source = source
+        self._values = {weight.name: source.whole(weight) for weight in held}
 
     def copy(self) -> Resident:
         """A layer of its own that shares the values until they are replaced."""
         other = Resident.__new__(Resident)
-        other._values = dict(self._values)
+        other._source, other._values = self._source, dict(self._values)
         return other
 
     def vector(self, weight: Weight) -> Floats:
@@ -175,5 +184,7 @@ class Resident:
         self._values[weight.name] = values
 
     def project(self, weight: Weight, inputs: Floats) -> Floats:
+        if weight.name not in self._values:
+            return self._source.project(weight, inputs)
         outputs: Floats = inputs @ self._values[weight.name].T
         return outputs

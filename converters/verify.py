@@ -254,7 +254,7 @@ def _rope_faults(rope: Rope, stored: Stored, context_length: int) -> list[str]:
                 faults.append(f"rotary {what} at a length of {total} is off by {error:.3g}")
         if found_cos.shape == found_sin.shape:
             amplitude = np.hypot(found_cos.astype(np.float64), found_sin)
-            off = float(np.abs(amplitude / rope.attention_factor - 1).max(initial=0.0))
+            off = float(np.abs(amplitude / rope.at(total)[1] - 1).max(initial=0.0))
             if not off <= AMPLITUDE_LIMIT:
                 faults.append(
                     f"the rotary attention factor at a length of {total} is off by {off:.3g} of itself"
@@ -263,8 +263,8 @@ def _rope_faults(rope: Rope, stored: Stored, context_length: int) -> list[str]:
 
 
 def _angles(rope: Rope, total: int, positions: NDArray[np.int64]) -> tuple[Any, Any]:
-    factors = rope.long_factors if total > rope.original_context else rope.short_factors
-    scale = np.ones(rope.dim // 2) if factors is None else np.asarray(factors, dtype=np.float64)
-    inv_freq = 1.0 / (scale * rope.theta ** (np.arange(0, rope.dim, 2) / rope.dim))
+    factors, amplitude = rope.at(total)
+    stretch = np.ones(rope.dim // 2) if factors is None else np.asarray(factors, dtype=np.float64)
+    inv_freq = 1.0 / (stretch * rope.theta ** (np.arange(0, rope.dim, 2) / rope.dim))
     angle = positions[:, None] * inv_freq
-    return np.cos(angle) * rope.attention_factor, np.sin(angle) * rope.attention_factor
+    return np.cos(angle) * amplitude, np.sin(angle) * amplitude

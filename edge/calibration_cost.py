@@ -64,12 +64,17 @@ def operations(decoder: Decoder, windows: int, length: int, settings: Settings) 
     hidden, mixed, inner = decoder.hidden_size, _mixed(decoder), decoder.intermediate_size
     layer = decoder.layers[0]
     attention = sum(_size(w) for w in (layer.q, layer.k, layer.v, layer.o))
-    gate_up, down = _size(layer.gate) + _size(layer.up), _size(layer.down)
+    gate_up, down = _size(layer.dense.gate) + _size(layer.dense.up), _size(layer.dense.down)
     # Two streams; gate and up are made once more for the coded one.
     forward = 2 * (2 * attention + 3 * gate_up + 2 * down) + 2 * 4 * length * mixed
     moments = sum(3 * n * n for n in (hidden, mixed, hidden, inner)) + 2 * hidden * (mixed + inner)
     coding = 0.0
-    for weights in ((layer.q, layer.k, layer.v), (layer.o,), (layer.gate, layer.up), (layer.down,)):
+    for weights in (
+        (layer.q, layer.k, layer.v),
+        (layer.o,),
+        (layer.dense.gate, layer.dense.up),
+        (layer.dense.down,),
+    ):
         rows, n = sum(w.rows for w in weights), weights[0].shape[1]
         passes = settings.gptq.passes
         coding += rows * n * n * (5 + 4 * passes) + 3 * n**3 + 1.2e3 * (1 + passes) * rows * n

@@ -14,9 +14,10 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import MachineError, ProofError, UnsupportedError
 from converters.models import describe
-from converters.rooms import ROOMS
+from converters.rooms import ADAPTER_ROOMS, ROOMS
 from converters.writer import ArtifactWriter
 from edge import streaming
+from edge.adapters import adapter_records, with_adapters
 from edge.bundle import MANIFEST, PROOF, hash_files, list_files, write_json
 from edge.calibration import calibrate
 from edge.formats import FORMATS
@@ -73,7 +74,7 @@ def convert(planned: Plan, progress: Progress) -> Report:
     for note in planned.notes:
         progress.note(note)
     with staging(output) as directory, Checkpoint.open(planned.source.directory) as checkpoint:
-        decoder = describe(checkpoint)
+        decoder = with_adapters(checkpoint, describe(checkpoint), request.adapters)
         _require_space(planned, directory)
         planned, calibration = _calibrated(planned, checkpoint, decoder, progress)
         planned, ranges = with_ranges(planned, checkpoint, decoder, progress)
@@ -89,6 +90,8 @@ def convert(planned: Plan, progress: Progress) -> Report:
             if not proof["passed"] and not request.allow_unproven:
                 raise _failed(proof)
         manifest = build_manifest(planned, decoder, proof, _hash_and_sync(directory, progress))
+        if request.adapters:
+            manifest["adapters"] = adapter_records(decoder, request.adapters)
         if calibration:
             manifest["calibration"] = calibration
         if ranges:
@@ -170,6 +173,9 @@ def _stream(
             writer = _open_writer(planned, variant, decoder, directory)
             writers.append(writer)
             streams.setdefault(variant.recipe, []).append(writer)
+            if decoder.adapters:
+                path = directory / variant.relative_path
+                ADAPTER_ROOMS[variant.format].write_adapters(checkpoint, decoder, variant.recipe, path)
         read = streaming.run(
             checkpoint,
             decoder,

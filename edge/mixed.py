@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
+from converters.plain import require_plain
 from converters.rooms import ROOMS
 from converters.writer import Storage
 from edge.mixed_costs import measured_costs, measuring_memory
@@ -70,6 +71,7 @@ def choose_recipe(
     windows: token ids [n, length]; WINDOWS of them are looked at. Raises UnsupportedError for a budget that no
     recipe meets, or that the largest stays below, and CheckpointError naming the weight that is not finite.
     """
+    require_plain(decoder, "the measurement behind a budget", "name a --precision or a --recipe instead")
     storages = [s for s in FORMATS if all(s in ROOMS[name].BLOCK_FORMATS for name in formats)]
     options = cast(list[Storage], storages)
     groups = [g for g in fused(decoder) if g.in_blocks]

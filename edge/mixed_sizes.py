@@ -39,8 +39,8 @@ def fused(decoder: Decoder) -> list[Group]:
         groups += [
             Group(f"{layer.q.name[:-1]}[qkv]", (layer.q, layer.k, layer.v)),
             Group(layer.o.name, (layer.o,)),
-            Group(f"{layer.gate.name.removesuffix('gate')}[gu]*", (layer.gate, layer.up)),
-            Group(layer.down.name, (layer.down,)),
+            Group(f"{layer.dense.gate.name.removesuffix('gate')}[gu]*", (layer.dense.gate, layer.dense.up)),
+            Group(layer.dense.down.name, (layer.dense.down,)),
         ]
     return groups if decoder.tied else [*groups, Group(decoder.lm_head.name, (decoder.lm_head,))]
 

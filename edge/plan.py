@@ -12,7 +12,8 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe
-from converters.rooms import ROOMS
+from converters.rooms import ADAPTER_ROOMS, ROOMS
+from edge.adapters import with_adapters
 from edge.bundle import is_bundle
 from edge.calibration_cost import CalibrationPlan, plan_calibration
 from edge.calibration_text import read_text
@@ -67,8 +68,8 @@ def plan(
         request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
     )
     with Checkpoint.open(source.directory) as checkpoint:
-        decoder = describe(checkpoint)
         read_bytes = sum(t.nbytes for t in checkpoint.tensors.values())
+        decoder = with_adapters(checkpoint, describe(checkpoint), request.adapters)
     if not (source.directory / "tokenizer.json").is_file():
         raise CheckpointError(
             f"{source.name} has no tokenizer.json, and a model without one cannot be used or proven",
@@ -155,6 +156,11 @@ def _variants(
         target.limits_of(precision)
         room = ROOMS[target.format]
         room.check(decoder, recipe)
+        if decoder.adapters and target.format not in ADAPTER_ROOMS:
+            raise UnsupportedError(
+                f"target '{target.name}' cannot switch adapters at run time",
+                hint="merge the adapter into the weights first (peft: merge_and_unload), or --target android or cpu",
+            )
         context = min(request.context or target.context_length, room.context_limit(decoder)[0])
         grouped.setdefault((target.format, precision, context), []).append(target)
     labels = [f"{format_name}-{precision}" for format_name, precision, _ in grouped]
@@ -167,6 +173,8 @@ def _variants(
         asked = max(request.context or target.context_length for target in members)
         reason = room.context_limit(decoder)[1] or "the checkpoint's own limit"
         disk = room.planned_bytes(decoder, recipe, context_length=context)
+        if decoder.adapters:
+            disk += ADAPTER_ROOMS[format_name].adapter_bytes(decoder, recipe)
         file = f"{label}{suffix}" if FORMATS[format_name].folder else f"{name}-{precision}{suffix}.gguf"
         variants.append(
             PlannedVariant(

@@ -48,6 +48,8 @@ class ConvertRequest:
     activations: Activations = "f16"
     """Of NPU targets."""
     socs: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
+    """PEFT directories, DIR or NAME=DIR."""
     allow_cpu: bool = False
     """Of an NPU's graphs: whether nodes may run on the CPU."""
     locked: bool = False

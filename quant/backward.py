@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.forward import Floats, rms_norm, rope_table, run_layer
+from converters.plain import require_plain
 from converters.reference import Resident, Streamed, check_finite
 from quant.activation_store import InMemory, Store
 from quant.finite import check_weight
@@ -59,6 +60,7 @@ def backward(
     each layer and direction. Raises CheckpointError naming the weight, or the layer, of a value that is not
     finite, and ValueError for tokens outside the vocabulary.
     """
+    require_plain(decoder, "the backward pass", "name a --precision or a --recipe instead of a budget")
     if windows.size == 0 or windows.min() < 0 or windows.max() >= decoder.vocab_size:
         raise ValueError(f"windows must hold tokens in 0..{decoder.vocab_size - 1}")
     store = InMemory() if store is None else store

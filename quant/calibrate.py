@@ -26,6 +26,7 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError, MachineError
 from converters.forward import Floats, attention_mix, rms_norm, rope_table, swiglu_mix
+from converters.plain import require_plain
 from converters.reference import Resident, Streamed, check_finite
 from quant import gptq
 from quant.activations import Activations, InMemory, Spilled
@@ -67,6 +68,7 @@ class Calibration:
         spill: Path | None = None,
     ) -> None:
         """windows: token ids [n, length]. spill: a directory for the activations; None keeps them in memory."""
+        require_plain(decoder, "calibration", "leave --calibrate away: codes are then rounded to nearest")
         self.decoder, self.codes = decoder, codes
         self.layer = 0
         self._settings = settings or Settings()
@@ -118,19 +120,19 @@ class Calibration:
         for i, _, z in self._streams():
             self.coded.put(i, z + coded.project(layer.o, self._mixed[1].get(i)))
         gain = exact.vector(layer.post_attention_norm)
-        self._code(exact, coded, (layer.gate, layer.up), normed())
+        self._code(exact, coded, (layer.dense.gate, layer.dense.up), normed())
 
         def inner() -> Iterator[Pair]:
             for i, x, z in self._streams():
-                inputs = swiglu_mix(exact, layer, rms_norm(x, gain, eps))
-                others = swiglu_mix(coded, layer, rms_norm(z, gain, eps))
-                yield self._added(i, exact, layer.down, inputs, others, x - z)
+                inputs = swiglu_mix(exact, layer.dense, rms_norm(x, gain, eps))
+                others = swiglu_mix(coded, layer.dense, rms_norm(z, gain, eps))
+                yield self._added(i, exact, layer.dense.down, inputs, others, x - z)
 
-        self._code(exact, coded, (layer.down,), inner())
+        self._code(exact, coded, (layer.dense.down,), inner())
         # The MLP's inner activations are the widest of all: made twice rather than kept.
         for i, _, z in self._streams():
-            inputs = swiglu_mix(coded, layer, rms_norm(z, gain, eps))
-            self.coded.put(i, z + coded.project(layer.down, inputs))
+            inputs = swiglu_mix(coded, layer.dense, rms_norm(z, gain, eps))
+            self.coded.put(i, z + coded.project(layer.dense.down, inputs))
             check_finite(self.exact.get(i), f"after layer {self.layer}")
         self.layer += 1
 

@@ -62,9 +62,9 @@ def layer_backward(
         observer.on_gain(weight, d_gain)
         return d_inputs
 
-    gate, up = record.outputs[layer.gate.name], record.outputs[layer.up.name]
-    d_gate, d_up = _swiglu_backward(gate, up, through(layer.down, d_out))
-    d_normed = through(layer.gate, d_gate) + through(layer.up, d_up)
+    gate, up = record.outputs[layer.dense.gate.name], record.outputs[layer.dense.up.name]
+    d_gate, d_up = _swiglu_backward(gate, up, through(layer.dense.down, d_out))
+    d_normed = through(layer.dense.gate, d_gate) + through(layer.dense.up, d_up)
     middle = hidden + record.outputs[layer.o.name]
     d_middle = d_out + through_norm(layer.post_attention_norm, middle, d_normed)
     d_queries, d_keys, d_values = _attention_backward(

@@ -45,7 +45,7 @@ def measure_ranges(
         watched = Watched(Resident(streamed, layer))
         for sequence in hidden:
             run_layer(watched, layer, decoder, sequence, cos, sin)
-        ranges |= watched.ranges(layer.down)
+        ranges |= watched.ranges(layer.dense.down)
         check_finite(hidden, f"after layer {index}")
         if advance:
             advance(1)

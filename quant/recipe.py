@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError, UnsupportedError
+from converters.plain import require_plain
 from converters.writer import Activations, Encoded, Storage
 from quant import rtn
 from quant.blocks import BLOCK, FORMATS, Blocks, dequantize
@@ -94,6 +95,8 @@ class Recipe:
             and self._rule_of(weight.name).method == "gptq"
             and self.storage(weight) in FORMATS
         ]
+        if asked:
+            require_plain(decoder, "calibration", "leave --calibrate away: codes are then rounded to nearest")
         for weight in asked:
             if weight in (decoder.embedding, decoder.lm_head):
                 raise UnsupportedError(

@@ -103,8 +103,8 @@ def _layer(prefix: str, layer: Layer, storage: Callable[[Weight], str]) -> list[
         *attention,
         _stack(prefix + "attn_output", (layer.o,), storage),
         _stack(prefix + "ffn_norm", (layer.post_attention_norm,), storage),
-        _stack(prefix + "ffn_up", (layer.gate, layer.up), storage),
-        _stack(prefix + "ffn_down", (layer.down,), storage),
+        _stack(prefix + "ffn_up", (layer.dense.gate, layer.dense.up), storage),
+        _stack(prefix + "ffn_down", (layer.dense.down,), storage),
     ]
 
 

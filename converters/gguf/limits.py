@@ -11,6 +11,7 @@ import math
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
 from converters.gguf.layout import tensors
+from converters.plain import require_plain
 from converters.writer import Storages
 
 MAX_LAYERS = 512
@@ -44,6 +45,7 @@ def context_limit(decoder: Decoder) -> tuple[int, str | None]:
 
 def check(decoder: Decoder, recipe: Storages) -> None:
     """Raise UnsupportedError, which names the figure or the weight, for what llama.cpp's `phi3` cannot hold."""
+    require_plain(decoder, "llama.cpp's phi3", "convert it for the CPU: --target cpu")
     attention, rope = decoder.attention, decoder.rope
     if attention.heads * attention.head_dim != decoder.hidden_size:
         raise _refuse(

@@ -40,13 +40,15 @@ def write_adapters(checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, v
         changed = list(_changed(decoder, recipe, lora))
         for stack in changed:
             for half, shape in _shapes(lora, stack):
-                out.add_tensor_info(f"{stack.name}.{half}", shape, np.dtype(np.float32), 4 * shape[0] * shape[1])
+                out.add_tensor_info(
+                    f"{stack.name}.{half}", shape, np.dtype(np.float32), 4 * shape[0] * shape[1]
+                )
         out.write_header_to_file(folder / f"{lora.name}{SUFFIX}")
         out.write_kv_data_to_file()
         out.write_ti_data_to_file()
         for stack in changed:
-            for half in read_stack(checkpoint, lora, stack):
-                out.write_tensor_data(np.ascontiguousarray(half))
+            for values in read_stack(checkpoint, lora, stack):
+                out.write_tensor_data(np.ascontiguousarray(values))
         out.close()
 
 
@@ -56,7 +58,9 @@ def adapter_faults(checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, v
     for lora in decoder.adapters:
         file = Gguf.open(adapters_folder(variant) / f"{lora.name}{SUFFIX}")
         for stack in _changed(decoder, recipe, lora):
-            for (half, _), values in zip(_shapes(lora, stack), read_stack(checkpoint, lora, stack), strict=True):
+            for (half, _), values in zip(
+                _shapes(lora, stack), read_stack(checkpoint, lora, stack), strict=True
+            ):
                 name = f"{stack.name}.{half}"
                 if name not in file.tensors or not np.array_equal(file.read(name), values):
                     faults.append(f"adapter {lora.name}: {name} is not what the adapter says")

@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.checkpoint import Checkpoint
 from converters.checkpoint_files import read_json
-from converters.decoder import Attention, Decoder, Layer, Weight
+from converters.decoder import Attention, Decoder, GatedMlp, Layer, Weight
 from converters.errors import CheckpointError, UnsupportedError
 from converters.rope_config import read_rope
 from converters.strict_config import StrictConfig
@@ -114,9 +114,11 @@ def _layer(tensors: TensorMap, index: int, hidden_size: int, inner: int, attenti
         post_attention_norm=tensors.whole(
             f"{name}.post_attention_norm", f"{source}.post_attention_layernorm.weight", hidden_size
         ),
-        gate=gate,
-        up=up,
-        down=tensors.whole(f"{name}.mlp.down", f"{source}.mlp.down_proj.weight", hidden_size, inner),
+        mlp=GatedMlp(
+            gate=gate,
+            up=up,
+            down=tensors.whole(f"{name}.mlp.down", f"{source}.mlp.down_proj.weight", hidden_size, inner),
+        ),
     )
 
 

@@ -69,9 +69,10 @@ class _Builder:
         return self._adapted(layer.q, x, [packed])[0]
 
     def _mlp(self, index: int, layer: Layer, x: str) -> str:
-        gate, up = self._adapted(layer.gate, x, [self._linear(w, x) for w in (layer.gate, layer.up)])
+        mlp = layer.dense
+        gate, up = self._adapted(mlp.gate, x, [self._linear(weight, x) for weight in (mlp.gate, mlp.up)])
         inner = gated(self._graph, f"layers.{index}.mlp", gate, up)
-        return self._adapted(layer.down, inner, [self._linear(layer.down, inner)])[0]
+        return self._adapted(mlp.down, inner, [self._linear(mlp.down, inner)])[0]
 
     def _adapted(self, weight: Weight, x: str, outputs: list[str]) -> list[str]:
         """The outputs of the stack that begins with `weight`, with an adapter's update where one changes it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
+from converters.plain import require_plain
 from converters.writer import Storages
 from quant.blocks import FORMATS
 
@@ -48,6 +49,7 @@ def fused_rotary(decoder: Decoder) -> bool:
 
 def check(decoder: Decoder, recipe: Storages) -> None:
     """Raise UnsupportedError, by name, for what no graph of this room would compute rightly."""
+    require_plain(decoder, "the ONNX graph", "no target takes it yet")
     attention, rope = decoder.attention, decoder.rope
     if attention.heads % attention.kv_heads:
         raise UnsupportedError(

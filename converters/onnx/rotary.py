@@ -42,17 +42,17 @@ def cache_tensors(rope: Rope, context_length: int) -> tuple[Tensor, Tensor]:
 def cache_chunks(rope: Rope, context_length: int) -> Tables:
     """(first row, cos, sin) for both tables, a few thousand rows at a time."""
     short = short_rows(rope, context_length)
-    tables = [(0, short, rope.short_factors)]
+    tables = [(0, short, rope.at(short))]
     if needs_long(rope, context_length):
-        tables.append((short, context_length, rope.long_factors))
-    for first, rows, factors in tables:
+        tables.append((short, context_length, rope.at(context_length)))
+    for first, rows, (factors, scale) in tables:
         frequencies = inverse_frequencies(rope, factors)
         for start in range(0, rows, _CHUNK):
             positions = np.arange(start, min(start + _CHUNK, rows), dtype=np.float32)
             # The product is rounded to float32 as in the original model; the functions are then evaluated in
             # float64, so that no processor's float32 cosine decides the bytes.
             angles = np.outer(positions, frequencies).astype(np.float64)
-            yield first + start, _scaled(np.cos(angles), rope), _scaled(np.sin(angles), rope)
+            yield first + start, _scaled(np.cos(angles), scale), _scaled(np.sin(angles), scale)
 
 
 def inverse_frequencies(rope: Rope, factors: tuple[float, ...] | None) -> NDArray[np.float32]:
@@ -64,5 +64,5 @@ def inverse_frequencies(rope: Rope, factors: tuple[float, ...] | None) -> NDArra
     return (np.float32(1) / powers).astype(np.float32)
 
 
-def _scaled(values: NDArray[np.float64], rope: Rope) -> NDArray[np.float32]:
-    return (values.astype(np.float32) * np.float32(rope.attention_factor)).astype(np.float32)
+def _scaled(values: NDArray[np.float64], scale: float) -> NDArray[np.float32]:
+    return (values.astype(np.float32) * np.float32(scale)).astype(np.float32)

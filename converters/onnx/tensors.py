@@ -131,7 +131,7 @@ def stored_weights(
     for index, layer in enumerate(decoder.layers):
         stored.append(_alone(layer.input_norm, recipe))
         stored.extend(_attention_inputs(index, layer, recipe, packed=packed))
-        rest = (layer.o, layer.post_attention_norm, layer.gate, layer.up, layer.down)
+        rest = (layer.o, layer.post_attention_norm, layer.dense.gate, layer.dense.up, layer.dense.down)
         stored.extend(_alone(weight, recipe) for weight in rest)
     stored.append(_alone(decoder.final_norm, recipe))
     if not decoder.tied:

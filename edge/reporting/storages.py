@@ -15,7 +15,7 @@ _FLOAT_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0}
 
 def matrices(layer: Layer) -> tuple[Weight, ...]:
     """Those of COLUMNS, in the order in which the layer uses them."""
-    return (layer.q, layer.k, layer.v, layer.o, layer.gate, layer.up, layer.down)
+    return (layer.q, layer.k, layer.v, layer.o, layer.dense.gate, layer.dense.up, layer.dense.down)
 
 
 def storage_bits(decoder: Decoder, recipe: Recipe) -> NDArray[np.float64]:

@@ -16,6 +16,8 @@ def find_adapters(folder: Path, suffix: str) -> dict[str, Path]:
 def get_adapter(adapters: Mapping[str, Path], name: str, artifact: Path) -> Path:
     """UnsupportedError, with the names that there are, when none is called `name`."""
     if name not in adapters:
-        known = f"it has: {', '.join(adapters)}" if adapters else "edge convert --adapter DIR makes it with one"
+        known = (
+            f"it has: {', '.join(adapters)}" if adapters else "edge convert --adapter DIR makes it with one"
+        )
         raise UnsupportedError(f"{artifact.name} has no adapter '{name}'", hint=known)
     return adapters[name]

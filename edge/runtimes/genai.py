@@ -117,7 +117,8 @@ class GenaiRuntime:
         except RuntimeError as error:
             cause = str(error).splitlines()[0]
             raise UnsupportedError(
-                f"adapter {name}: {self.name} cannot use it: {cause}", hint=f"edge verify on the bundle of {self._path.name}"
+                f"adapter {name}: {self.name} cannot use it: {cause}",
+                hint="edge verify BUNDLE tells whether it is whole",
             ) from None
         self.adapter = name
 

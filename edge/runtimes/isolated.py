@@ -44,14 +44,20 @@ class Measured:
 
 
 def teacher_forced(
-    artifact: Path, ids: Sequence[int], work: Path, *, context_length: int, text: str = ""
+    artifact: Path,
+    ids: Sequence[int],
+    work: Path,
+    *,
+    context_length: int,
+    text: str = "",
+    adapter: str | None = None,
 ) -> Measured:
-    """Logits at every position of `ids`. `work` is a directory whose disk holds them, without a name.
+    """Logits at every position of `ids`, with `adapter`. `work` is a directory whose disk holds them, without a name.
 
     Raises UnsupportedError when the engine refuses the artifact or dies of it, MachineError when it was killed
     or ran out of memory or disk.
     """
-    asked = json.dumps({"ids": [int(i) for i in ids], "text": text})
+    asked = json.dumps({"ids": [int(i) for i in ids], "text": text, "adapter": adapter})
     # Without a name the file is gone with its last reader, however this process ends.
     with tempfile.TemporaryFile(dir=work) as made:
         numbers = [str(n) for n in (context_length, made.fileno(), os.getpid())]
@@ -107,9 +113,13 @@ def _main(artifact: str, context_length: str, made: str, parent: str) -> None:
 
 def _measure(artifact: Path, context_length: int, made: int, asked: dict[str, Any]) -> dict[str, Any]:
     from edge.runtimes import open_runtime
+    from edge.runtimes.protocol import Adaptable
 
     runtime = open_runtime(artifact, context_length=context_length, threads=PROOF_THREADS, exact=True)
     try:
+        if asked["adapter"] is not None:
+            assert isinstance(runtime, Adaptable)
+            runtime.use_adapter(asked["adapter"])
         logits = runtime.teacher_forced(asked["ids"])
         with os.fdopen(made, "wb") as file:
             file.write(np.ascontiguousarray(logits, np.float32).data)

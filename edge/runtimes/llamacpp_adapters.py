@@ -14,7 +14,8 @@ def read(library: Any, model: Any, file: Path) -> Any:
     adapter: Any = library.llama_adapter_lora_init(model, str(file).encode())
     if not adapter:
         raise UnsupportedError(
-            f"{file}: llama.cpp cannot use it with this model", hint="it was made for another one: convert again"
+            f"{file}: llama.cpp cannot use it with this model",
+            hint="it was made for another one: convert again",
         )
     return adapter
 

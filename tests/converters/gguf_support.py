@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from converters import gguf
 from converters.checkpoint import Checkpoint
-from converters.decoder import Attention, Decoder, Layer, Rope, Weight
+from converters.decoder import Attention, Decoder, GatedMlp, Layer, Rope, Weight
 from converters.models import describe
 from quant.recipe import Recipe
 
@@ -52,7 +52,8 @@ def bare_decoder(vocab_size: int, *, eos: Sequence[int] = (0,), bos: int | None 
 
     layer = Layer(
         **{name: weight(name, n) for name in ("input_norm", "post_attention_norm")},
-        **{name: weight(name, n, n) for name in ("q", "k", "v", "o", "gate", "up", "down")},
+        **{name: weight(name, n, n) for name in ("q", "k", "v", "o")},
+        mlp=GatedMlp(*(weight(name, n, n) for name in ("gate", "up", "down"))),
     )
     embedding = weight("embedding", vocab_size, n)
     return Decoder(

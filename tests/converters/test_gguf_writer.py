@@ -158,7 +158,7 @@ def test_rows_are_taken_exactly_once_and_only_as_planned(tiny: Tiny, tmp_path: P
     with Checkpoint.open(directory) as checkpoint:
         decoder = describe(checkpoint)
         writer = open_writer(decoder, recipe, tmp_path / "m.gguf", directory)
-        weight = decoder.layers[1].down
+        weight = decoder.layers[1].dense.down
         rows = recipe.encode(weight, checkpoint.weight_rows(weight, 0, weight.rows))
         assert isinstance(rows, np.ndarray)
         with pytest.raises(ValueError, match="is f16, not float32"):

@@ -129,8 +129,8 @@ def state_dict(decoder: Decoder, stored: Any) -> dict[str, NDArray[np.float32]]:
             f"model.layers.{i}.self_attn.qkv_proj.weight": whole(layer.q, layer.k, layer.v),
             f"model.layers.{i}.self_attn.o_proj.weight": whole(layer.o),
             f"model.layers.{i}.post_attention_layernorm.weight": whole(layer.post_attention_norm),
-            f"model.layers.{i}.mlp.gate_up_proj.weight": whole(layer.gate, layer.up),
-            f"model.layers.{i}.mlp.down_proj.weight": whole(layer.down),
+            f"model.layers.{i}.mlp.gate_up_proj.weight": whole(layer.dense.gate, layer.dense.up),
+            f"model.layers.{i}.mlp.down_proj.weight": whole(layer.dense.down),
         }
     return out
 

@@ -61,7 +61,7 @@ def test_tokens_with_massive_activations_are_found(tiny: Tiny) -> None:
     with Checkpoint.open(checkpoint) as opened:
         decoder = describe(opened)
         down = Watched(Resident(Streamed(opened), decoder.layers[0]))
-        weight = decoder.layers[0].down
+        weight = decoder.layers[0].dense.down
         inputs = np.random.default_rng(0).standard_normal((15, weight.shape[1])).astype(np.float32)
         inputs[4] *= 1000
         down.project(weight, inputs)

@@ -96,7 +96,7 @@ def test_what_is_read_back_is_what_was_written(tiny: Callable[..., Path], tmp_pa
 def test_a_missing_row_is_an_error_and_leaves_no_graph(tiny: Callable[..., Path], tmp_path: Path) -> None:
     decoder, writer = _open(tiny("odd-vocab"), tmp_path, F32)
     for weight in decoder.weights():
-        rows = weight.rows - (weight is decoder.layers[1].up)
+        rows = weight.rows - (weight is decoder.layers[1].dense.up)
         writer.write(weight, 0, np.zeros((rows, *weight.shape[1:]), np.float32))
     with pytest.raises(ValueError, match=r"layers\.1\.mlp\.up: row 255 was never written"):
         writer.close()
@@ -137,11 +137,11 @@ def test_memory_does_not_grow_with_depth(tiny: Callable[..., Path], tmp_path: Pa
         writer.abort()
         tracemalloc.start()
         decoder, writer = _open(checkpoint, tmp_path / str(layers), uniform("int8"))
-        chunk = uniform("int8").encode(decoder.layers[0].gate, np.ones((64, 128), np.float32))
+        chunk = uniform("int8").encode(decoder.layers[0].dense.gate, np.ones((64, 128), np.float32))
         for layer in decoder.layers:
             for start in range(0, 256, 64):
-                writer.write(layer.gate, start, chunk)
-                writer.write(layer.up, start, chunk)
+                writer.write(layer.dense.gate, start, chunk)
+                writer.write(layer.dense.up, start, chunk)
         peaks[layers] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         writer.abort()

@@ -226,7 +226,7 @@ def test_many_windows_say_what_each_says_alone(tiny: Tiny, name: str) -> None:
 def test_activations_that_are_no_numbers_name_the_layer(tiny: Tiny) -> None:
     with Checkpoint.open(tiny("phi4")) as checkpoint:
         decoder = describe(checkpoint)
-        broken = decoder.layers[1].down.name
+        broken = decoder.layers[1].dense.down.name
 
         def transform(weight: Weight, start: int, rows: NDArray[np.generic]) -> NDArray[np.float32]:
             return rows.astype(np.float32) * (np.nan if weight.name == broken else 1)

@@ -109,7 +109,7 @@ def test_the_best_rounding_of_tiny_values_is_not_refused(tiny: Tiny, precision: 
     values = np.random.default_rng(0).standard_normal((64, 256)).astype(np.float32) * np.float32(size)
     with Checkpoint.open(tiny("phi4-mini")) as checkpoint:
         decoder = describe(checkpoint)
-    weight = dataclasses.replace(decoder.layers[0].up, shape=values.shape)
+    weight = dataclasses.replace(decoder.layers[0].dense.up, shape=values.shape)
     one = dataclasses.replace(decoder, embedding=weight, lm_head=weight, layers=())
     source: Any = _Rows(values)
     report = check_stored(

@@ -52,7 +52,7 @@ def test_parts_are_as_large_as_their_format_says(reported: Path, checkpoint: Pat
     # ggml: Q8_0 takes 34 bytes for 32 weights, Q4_0 takes 18.
     assert sizes.parts["embedding"] == decoder.vocab_size * decoder.hidden_size * 34 // 32
     first = decoder.layers[0]
-    mlp = sum(w.shape[0] * w.shape[1] for w in (first.gate, first.up, first.down))
+    mlp = sum(w.shape[0] * w.shape[1] for w in first.mlp.weights())
     assert [layer["MLP"] for layer in sizes.layers] == [mlp * 18 // 32] * len(decoder.layers)
 
 
@@ -86,7 +86,7 @@ def test_errors_are_those_of_the_recipe(report_findings: Findings, checkpoint: P
     with Checkpoint.open(checkpoint) as opened:
         decoder = describe(opened)
         layer = decoder.layers[1]
-        raw = opened.weight_rows(layer.down, 0, layer.down.rows)
+        raw = opened.weight_rows(layer.dense.down, 0, layer.dense.down.rows)
         ids = proof_tokens(checkpoint, decoder, 256)
         windows = np.asarray([ids], np.int64)
         plain = hidden_states(opened, decoder, windows)
@@ -96,7 +96,7 @@ def test_errors_are_those_of_the_recipe(report_findings: Findings, checkpoint: P
             windows,
             transform=lambda w, start, r: recipe.decode(recipe.encode(w, r, start=start)),
         )
-    lost = recipe.decode(recipe.encode(layer.down, raw)) - raw.astype(np.float32)
+    lost = recipe.decode(recipe.encode(layer.dense.down, raw)) - raw.astype(np.float32)
     expected = np.linalg.norm(lost) / np.linalg.norm(raw.astype(np.float32))
     final = np.linalg.norm(stored - plain, axis=-1) / np.linalg.norm(plain, axis=-1)
     for each in report_findings.variants:

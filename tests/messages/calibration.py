@@ -75,7 +75,7 @@ def recipe_wants_calibration(world: World) -> None:
     recipe(world, ("embedding", "int8", "rtn"), ("lm_head", "int8", "rtn"), ("*", "int4", "gptq"))
     world.edge("convert", world.tiny("phi4"), "-t", "cpu", "--recipe", "recipe.json")
     with Checkpoint.open(world.path / "phi4") as checkpoint:
-        weight = describe(checkpoint).layers[0].up
+        weight = describe(checkpoint).layers[0].dense.up
         rows = checkpoint.weight_rows(weight, 0, 2)
     world.call(Recipe.preset("int4").calibrated().encode, weight, rows)
 
@@ -128,7 +128,7 @@ def damaged(world: World, change: object) -> None:
 def what_was_kept_is_damaged(world: World) -> None:
     with Checkpoint.open(world.path / world.tiny("phi4")) as checkpoint:
         decoder = describe(checkpoint)
-        weight = decoder.layers[0].up
+        weight = decoder.layers[0].dense.up
         store = CodeStore(world.path / "codes")
         world.call(store.rows, weight, INT4, 0, 1)
         store.put(weight, quantize(checkpoint.weight_rows(weight, 0, weight.rows - 1), INT4))
@@ -150,6 +150,8 @@ def reference_is_no_number(world: World) -> None:
         decoder = describe(checkpoint)
 
         def broken(weight: Weight, start: int, rows: NDArray[np.generic]) -> NDArray[np.float32]:
-            return rows.astype(np.float32) * np.float32(np.nan if weight == decoder.layers[1].down else 1)
+            return rows.astype(np.float32) * np.float32(
+                np.nan if weight == decoder.layers[1].dense.down else 1
+            )
 
         world.call(hidden_states, checkpoint, decoder, np.zeros((1, 4), np.int64), transform=broken)

@@ -119,8 +119,10 @@ def test_a_token_of_huge_size_does_not_decide(tiny: Tiny, tmp_path: Path) -> Non
         stream[0] *= 1000
         walk.exact.put(0, stream)
         layer = decoder.layers[0]
-        inputs = np.ones((stream.shape[0], layer.down.shape[1]), np.float32)
-        pair = walk._added(0, Resident(Streamed(checkpoint), layer), layer.down, inputs, inputs, stream * 0)
+        inputs = np.ones((stream.shape[0], layer.dense.down.shape[1]), np.float32)
+        pair = walk._added(
+            0, Resident(Streamed(checkpoint), layer), layer.dense.down, inputs, inputs, stream * 0
+        )
         assert pair.shares is not None
         weighed = np.square(walk.exact.get(0)).mean(-1) * pair.shares
         # An error that is the same share of the stream costs the same at each token; epsilon takes a little off.

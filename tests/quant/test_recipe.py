@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from converters.decoder import Attention, Decoder, Layer, Rope, Rows, Weight
+from converters.decoder import Attention, Decoder, GatedMlp, Layer, Rope, Rows, Weight
 from converters.errors import CheckpointError, UnsupportedError
 from quant import recipe as recipes
 from quant.blocks import FORMATS, Blocks
@@ -28,8 +28,10 @@ def decoder(hidden: int = 64, *, tied: bool = False) -> Decoder:
             weight(f"{at}.input_norm", hidden),
             *(weight(f"{at}.attention.{n}", hidden, hidden) for n in "qkvo"),
             weight(f"{at}.post_attention_norm", hidden),
-            *(weight(f"{at}.mlp.{n}", 96, hidden) for n in ("gate", "up")),
-            weight(f"{at}.mlp.down", hidden, 96),
+            GatedMlp(
+                *(weight(f"{at}.mlp.{n}", 96, hidden) for n in ("gate", "up")),
+                weight(f"{at}.mlp.down", hidden, 96),
+            ),
         )
 
     embedding = weight("embedding", 100, hidden)
@@ -83,7 +85,7 @@ def test_the_first_rule_that_matches_decides() -> None:
 def test_columns_that_make_no_blocks_fall_back_to_f16_and_are_noted() -> None:
     recipe, model = Recipe.preset("int4"), decoder(hidden=48)
     assert recipe.storage(model.layers[0].q) == "f16"
-    assert recipe.storage(model.layers[0].down) == "int4"
+    assert recipe.storage(model.layers[0].dense.down) == "int4"
     notes = recipe.notes(model)
     assert "embedding: f16 instead of int8, its 48 columns are no multiple of 32" in notes
     assert len(notes) == 2 + 2 * 6

@@ -148,8 +148,8 @@ class _Builder:
         )
 
     def _mlp(self, index: int, layer: Layer, x: str) -> str:
-        gate, up = self._linear(layer.gate, x), self._linear(layer.up, x)
-        return self._linear(layer.down, gated(self._graph, f"layers.{index}.mlp", gate, up))
+        gate, up = self._linear(layer.dense.gate, x), self._linear(layer.dense.up, x)
+        return self._linear(layer.dense.down, gated(self._graph, f"layers.{index}.mlp", gate, up))
 
     def _linear(self, weight: Weight, x: str, *, output: str | None = None) -> str:
         """x times the transpose of `weight`."""

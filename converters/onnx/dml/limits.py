@@ -13,6 +13,7 @@ from __future__ import annotations
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
 from converters.onnx import limits as cpu
+from converters.plain import require_plain
 from converters.writer import Storages
 from quant.blocks import BLOCK, FORMATS
 
@@ -37,6 +38,7 @@ def context_limit(decoder: Decoder) -> tuple[int, str | None]:
 def check(decoder: Decoder, recipe: Storages) -> None:
     """Raise UnsupportedError, by name, for what has no right form on DirectML."""
     cpu.check(decoder, recipe)
+    require_plain(decoder, "the DirectML graph", "convert it for the CPU: --target cpu")
     if decoder.attention.head_dim % HEAD_MULTIPLE:
         raise UnsupportedError(
             f"a head of {decoder.attention.head_dim} channels is no multiple of {HEAD_MULTIPLE}",

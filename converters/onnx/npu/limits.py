@@ -5,6 +5,7 @@ from __future__ import annotations
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
 from converters.onnx import limits as cpu
+from converters.plain import require_plain
 from converters.writer import Storages
 from quant.blocks import FORMATS
 
@@ -43,6 +44,7 @@ def context_limit(decoder: Decoder) -> tuple[int, str | None]:
 def check(decoder: Decoder, recipe: Storages) -> None:
     """Raise UnsupportedError, by name, for what has no form on the NPU."""
     cpu.check(decoder, recipe)
+    require_plain(decoder, "the NPU pipeline", "convert it for the CPU: --target cpu")
     if context_limit(decoder)[0] < 1:
         raise UnsupportedError(
             f"a context of {decoder.context_length} tokens is shorter than two windows of {WINDOW}",

@@ -49,7 +49,7 @@ def unmeasured(decoder: Decoder) -> dict[str, Range]:
     """Ranges that stand for those of a calibration where only the graph's size is asked for."""
     matrices = [weight for layer in decoder.layers for weight in layer.weights() if weight.is_matrix]
     ends = [f"{weight.name}.{end}" for weight in matrices for end in ("in", "out")]
-    downs = {layer.down.name for layer in decoder.layers}
+    downs = {layer.dense.down.name for layer in decoder.layers}
     more = [f"{end}.most" for end in ends if end.rpartition(".")[0] in downs]
     return dict.fromkeys([*ends, *more], (-1.0, 1.0))
 
@@ -74,17 +74,17 @@ def value_ranges(decoder: Decoder, layout: Layout, ranges: Mapping[str, Range]) 
             outputs = [ranges[f"{weight.name}.out"] for weight in stored.weights]
             found[f"{stored.name}.out"] = (min(low for low, _ in outputs), max(high for _, high in outputs))
     for index, layer in enumerate(decoder.layers):
-        name, gate = f"layers.{index}", ranges[f"{layer.gate.name}.out"]
+        name, gate = f"layers.{index}", ranges[f"{layer.dense.gate.name}.out"]
         found |= {
             f"{layer.input_norm.name}.out": ranges[f"{layer.q.name}.in"],
             f"{name}.attend.out": ranges[f"{layer.o.name}.in"],
-            f"{layer.post_attention_norm.name}.out": ranges[f"{layer.gate.name}.in"],
+            f"{layer.post_attention_norm.name}.out": ranges[f"{layer.dense.gate.name}.in"],
             f"{name}.mlp.sigmoid": (0.0, 1.0),
             f"{name}.mlp.silu": (_SILU_LEAST, max(gate[1], 0.0)),
-            **_down_ranges(f"{name}.mlp.product", layer.down, ranges),
+            **_down_ranges(f"{name}.mlp.product", layer.dense.down, ranges),
         }
-        if in_two(layer.down, ranges):
-            del found[f"{layer.down.name}.out"]
+        if in_two(layer.dense.down, ranges):
+            del found[f"{layer.dense.down.name}.out"]
     return found
 
 
@@ -111,9 +111,9 @@ class _RoundedLayers(Layers):
         context_length: int,
     ) -> None:
         self._ends = {
-            layer.down.name: ranges[f"{layer.down.name}.in.most"]
+            layer.dense.down.name: ranges[f"{layer.dense.down.name}.in.most"]
             for layer in decoder.layers
-            if in_two(layer.down, ranges)
+            if in_two(layer.dense.down, ranges)
         }
         rounded = value_ranges(decoder, layout, ranges)
         graph = RoundedGraph(layout, rounded, opset=OPSET, ir_version=IR_VERSION)

@@ -175,9 +175,9 @@ class Layers:
     def _mlp(self, index: int, layer: Layer, x: str) -> str:
         """SwiGLU (arXiv 2002.05202): down(silu(gate x) * up x)."""
         graph, name = self._graph, f"layers.{index}.mlp"
-        gate, up = self.linear(layer.gate, x), self.linear(layer.up, x)
+        gate, up = self.linear(layer.dense.gate, x), self.linear(layer.dense.up, x)
         silu = graph.node("Mul", [gate, graph.node("Sigmoid", [gate], f"{name}.sigmoid")], f"{name}.silu")
-        return self.linear(layer.down, graph.node("Mul", [silu, up], f"{name}.product"))
+        return self.linear(layer.dense.down, graph.node("Mul", [silu, up], f"{name}.product"))
 
     def _signature(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
         decoder, tokens = self._decoder, self._tokens

@@ -1,0 +1,1 @@
+"""Parts of the proof: its subjects, the reference's logits, the judgement, and adapters."""
