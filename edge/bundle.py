@@ -3,6 +3,7 @@
 manifest.json (format 1):
     format, name, source {pin, licence, files}, model {architecture, parameters, ...}, tools {name: version},
     variants [{name, format, path, targets, precision, context_length, context_reason, recipe, ...}],
+    adapters [{name, layers, largest_rank, files}] where there are some,
     proof ("passed" | "unproven: <why>"), files {relative path: {size, sha256}}.
 Everything in it is a function of the inputs: no time, no absolute path, keys sorted.
 """
@@ -56,6 +57,11 @@ class Bundle:
     def name(self) -> str:
         return str(self.manifest["name"])
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of the adapters that every variant can switch on."""
+        return tuple(str(entry["name"]) for entry in self.manifest.get("adapters", ()))
+
 
 def is_bundle(path: Path) -> bool:
     """True when `path` is a directory with a manifest.json."""
@@ -102,6 +108,9 @@ def load(directory: Path) -> Bundle:
             inside(directory, name)
             if not isinstance(entry["size"], int) or not isinstance(entry["sha256"], str):
                 raise ValueError(f"files: {name}")
+        for entry in manifest.get("adapters", ()):
+            if not isinstance(entry["name"], str) or not entry["name"].isprintable():
+                raise ValueError("adapters")
         for key in ("name", "proof"):
             if not isinstance(manifest[key], str) or not manifest[key].isprintable():
                 raise ValueError(key)

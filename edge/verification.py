@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from converters.checkpoint import Checkpoint
 from converters.models import describe
+from edge.adapters import with_adapters
 from edge.bundle import Bundle, damage, load
 from edge.progress import Progress
 from edge.proof import Subject, prove
@@ -25,6 +27,8 @@ class Verification:
     files: int
     damage: tuple[str, ...]
     proof: dict[str, Any] | None
+    unproven_adapters: tuple[str, ...] = ()
+    """Those of the bundle that the fresh proof leaves out, because nobody gave their directories."""
 
     @property
     def ok(self) -> bool:
@@ -38,24 +42,37 @@ class Verification:
             "damage": list(self.damage),
             "manifest_proof": self.claimed,
             "proof": self.proof,
+            "unproven_adapters": list(self.unproven_adapters),
         }
 
 
-def verify(directory: Path, against: str | None, progress: Progress) -> Verification:
+def verify(
+    directory: Path, against: str | None, progress: Progress, *, adapters: Sequence[str] = ()
+) -> Verification:
     """Hash every file of the bundle; with `against` (a checkpoint or a locked name) prove it anew.
 
-    A damaged bundle is not run: its proof is left out. Raises BundleError when there is no readable manifest.
+    adapters: DIR or NAME=DIR of those that it was made with and that are to be proven too. A damaged bundle is not
+    run: its proof is left out. Raises BundleError when there is no readable manifest.
     """
     bundle = load(directory)
     progress.stage("hash", sum(entry["size"] for entry in bundle.manifest["files"].values()))
     wrong = damage(bundle, progress.advance)
     proof = None
+    unproven: list[str] = []
     if against is not None and not wrong:
         with Checkpoint.open(resolve(against, progress=progress).directory) as checkpoint:
-            proof = prove(checkpoint, describe(checkpoint), subjects(bundle), progress)
+            decoder = with_adapters(checkpoint, describe(checkpoint), adapters)
+            proof = prove(checkpoint, decoder, subjects(bundle), progress)
+        given = {lora.name for lora in decoder.adapters}
+        unproven = [name for name in bundle.adapters if name not in given]
     progress.done()
     return Verification(
-        directory, str(bundle.manifest["proof"]), len(bundle.manifest["files"]), tuple(wrong), proof
+        directory,
+        str(bundle.manifest["proof"]),
+        len(bundle.manifest["files"]),
+        tuple(wrong),
+        proof,
+        tuple(unproven),
     )
 
 

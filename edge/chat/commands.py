@@ -13,7 +13,9 @@ from edge.chat.answer import Answer
 from edge.chat.sampling import Sampling
 from edge.chat.session import Session, Settings
 from edge.chat.templates import Message
+from edge.runtimes.protocol import Adaptable
 
+NO_ADAPTER = "none"
 _MAX_SAVED = 64 << 20
 _SAMPLING = {f.name: f.type for f in fields(Sampling)}
 _WHOLE = {"seed", "max_tokens", *(name for name, kind in _SAMPLING.items() if kind == "int")}
@@ -80,6 +82,16 @@ def _system(session: Session, rest: str) -> str:
     return (
         "system message set, conversation cleared" if rest else "system message removed, conversation cleared"
     )
+
+
+def _adapter(session: Session, rest: str) -> str:
+    runtime = session.runtime
+    if rest:
+        session.use_adapter(None if rest == NO_ADAPTER else rest)
+        return f"adapter: {rest}"
+    used = runtime.adapter if isinstance(runtime, Adaptable) else None
+    known = ", ".join(runtime.adapters) if isinstance(runtime, Adaptable) else ""
+    return f"adapter: {used or NO_ADAPTER} (there are: {known or 'no others'})"
 
 
 def _save(session: Session, rest: str) -> str:
@@ -162,6 +174,7 @@ COMMANDS: dict[str, tuple[Callable[[Session, str], str | None], str, str]] = {
     "set": (_set, "/set [NAME VALUE]", f"change a setting: {', '.join(SETTINGS)}"),
     "show": (_show, "/show", "engine, context, system message, settings"),
     "system": (_system, "/system [TEXT]", "set the system message and start anew"),
+    "adapter": (_adapter, "/adapter [NAME]", f"answer with an adapter of the bundle; {NO_ADAPTER}: without"),
     "save": (_save, "/save FILE", "write the conversation to a JSON file"),
     "load": (_load, "/load FILE", "go on with a saved conversation"),
     "clear": (_clear, "/clear", "forget the conversation"),

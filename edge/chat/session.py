@@ -18,7 +18,7 @@ from edge.chat.sampling import Sampling, sample
 from edge.chat.speculation import Speculation
 from edge.chat.stream import TextStream
 from edge.chat.templates import Message
-from edge.runtimes.protocol import Runtime
+from edge.runtimes.protocol import Adaptable, Runtime
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,17 @@ class Session:
         self._speculation = speculation
         if self.format.plain:
             note("this model has no chat template: it goes on writing your text (plain completion)")
+
+    def use_adapter(self, name: str | None) -> None:
+        """Answer with adapter `name` (None: without) from now on; the conversation stays and is read anew.
+
+        UnsupportedError when the engine has no such adapter.
+        """
+        if isinstance(self.runtime, Adaptable):
+            self.runtime.use_adapter(name)
+        elif name is not None:
+            raise UnsupportedError(f"{self.runtime.name} switches no adapters", hint="leave --adapter away")
+        self._cached = []
 
     def clear(self) -> None:
         """Forget the conversation; system message and settings stay."""

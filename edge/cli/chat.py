@@ -35,6 +35,9 @@ def chat(
         typer.Option("--model", "-m", help="Bundle, GGUF file or genai folder, or a bundle's name."),
     ] = None,
     variant: Annotated[str | None, typer.Option(help="Which variant of the bundle.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Answer with this adapter of the bundle.")
+    ] = None,
     system: Annotated[
         str | None, typer.Option("--system", "-s", help="System message, or a file that holds it.")
     ] = None,
@@ -114,6 +117,8 @@ def chat(
             prefix=faster.prefix_cache(runtime, chosen, prefix_cache, console.say),
             speculation=guesses.speculation(runtime, console.say, exact=not inexact) if guesses else None,
         )
+        if adapter is not None:
+            session.use_adapter(adapter)
         if prompt is None:
             _converse(session, chosen)
         else:

@@ -61,16 +61,23 @@ def proof_lines(proof: Mapping[str, Any] | None) -> list[str]:
         return ["not proven"]
     lines = []
     for name, result in proof["variants"].items():
-        figures = [
-            f"{question} KL {result[question]['kl_mean']:.2g}, top-1 {result[question]['top1']:.1%}"
-            for question in ("fidelity", "quality")
-            if question in result
-        ]
+        figures = _figures(result)
         verdict = "proven" if result["passed"] else "PROOF FAILED"
         where = [f"in {result['runtime']}"] if "runtime" in result else []
         lines.append(f"{name}: {'; '.join([' '.join([verdict, *where]), *figures])}")
+        for adapter, found in result.get("adapters", {}).items():
+            effect = f"KL {found['effect']['kl_mean']:.2g} away from the model without it"
+            lines.append(f"  adapter {adapter}: {'; '.join([effect, *_figures(found)])}")
         lines += [f"  {failure}" for failure in result["failures"]]
     return lines
+
+
+def _figures(result: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{question} KL {result[question]['kl_mean']:.2g}, top-1 {result[question]['top1']:.1%}"
+        for question in ("fidelity", "quality")
+        if question in result
+    ]
 
 
 def stderr_is_terminal() -> bool:

@@ -89,6 +89,12 @@ def convert(
             metavar="SOC[,SOC]", help="Compile an NPU target for these SoCs; `edge targets` lists them."
         ),
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]DIR", help="A PEFT LoRA adapter to switch on at run time; repeat for several."
+        ),
+    ] = None,
     allow_cpu: Annotated[
         bool, typer.Option("--allow-cpu", help="Let nodes that an NPU does not take run on the CPU.")
     ] = False,
@@ -125,6 +131,7 @@ def convert(
         size_mb=size_mb,
         activations=activations,
         socs=tuple(name.strip() for word in soc or () for name in word.split(",") if name.strip()),
+        adapters=tuple(adapter or ()),
         allow_cpu=allow_cpu,
         locked=locked,
         frozen=frozen,

@@ -20,6 +20,10 @@ def verify(
             autocompletion=complete.models,
         ),
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[NAME=]DIR", help="With --against: an adapter that it was made with."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
 ) -> None:
     """Check a bundle's files, and its numbers against a checkpoint.
@@ -30,7 +34,7 @@ def verify(
     from edge.verification import verify as run
 
     progress = console.open_progress(quiet=as_json)
-    found = run(bundle, against, progress)
+    found = run(bundle, against, progress, adapters=tuple(adapter or ()))
     if as_json:
         console.write_json(found.to_data())
     elif found.ok:
@@ -41,6 +45,10 @@ def verify(
     if not as_json:
         for line in console.proof_lines(found.proof) if found.proof else ():
             console.write(line)
+        if found.unproven_adapters:
+            console.say(
+                f"note: adapters not proven anew: {', '.join(found.unproven_adapters)}; --adapter NAME=DIR does it"
+            )
     if found.damage:
         raise BundleError(
             f"{bundle} is not what its manifest says: {found.damage[0]}"

@@ -38,6 +38,7 @@ def inspect(directory: Path, inspect_variant: Callable[[Path], dict[str, Any]]) 
         "model": manifest.get("model"),
         "tools": manifest.get("tools"),
         "proof": manifest.get("proof"),
+        "adapters": list(bundle.adapters) or None,
         "files": manifest["files"],
         "bytes": total,
         "variants": variants,
