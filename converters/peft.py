@@ -66,6 +66,11 @@ def attach(checkpoint: Checkpoint, decoder: Decoder, directory: Path, name: str)
             f"an adapter cannot be called {shown(name)}",
             hint="--adapter NAME=DIR, the name of letters, digits, dots and dashes",
         )
+    if not directory.is_dir():
+        raise CheckpointError(
+            f"adapter {name}: {shown(directory)} is no directory",
+            hint="give the one that peft's save_pretrained made: --adapter DIR",
+        )
     directory, present = list_directory(directory)
     if WEIGHTS not in present and _PICKLE in present:
         raise CheckpointError(
@@ -111,17 +116,15 @@ def _describe(checkpoint: Checkpoint, decoder: Decoder, config: Mapping[str, Any
                     hint=_REMAKE,
                 )
             halves.setdefault(match["module"], {})[match["half"]] = tensor
-    if not halves:
-        raise CheckpointError(f"adapter {name}: {WEIGHTS} holds no tensor", hint="save the adapter again")
     linear = _linear_layers(decoder)
     pairs: list[LoraPair] = []
     for module, tensors in halves.items():
+        target = module.removeprefix(_PREFIX)
         if len(tensors) < 2:
             missing = "B" if "A" in tensors else "A"
             raise CheckpointError(
-                f"adapter {name}: {module} has no lora_{missing}", hint="save the adapter again"
+                f"adapter {name}: {target} has no lora_{missing}", hint="save the adapter again"
             )
-        target = module.removeprefix(_PREFIX)
         weights = linear.get(f"{target}.weight", [])
         if not weights:
             raise UnsupportedError(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter
 
+from converters.adapter_files import adapter_file
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Lora
 from converters.gguf.layout import ARCHITECTURE, tensors
@@ -19,19 +20,12 @@ from converters.gguf.reader import Gguf
 from converters.lora import Stack, rank, read_stack
 from converters.writer import Storages
 
-SUFFIX = ".gguf"
-
-
-def adapters_folder(variant: Path) -> Path:
-    """Of a variant's file."""
-    return variant.with_suffix(".adapters")
-
 
 def write_adapters(checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, variant: Path) -> None:
     """A file for each adapter of the decoder, beside the file `variant`. A layer's update is in memory at a time."""
-    folder = adapters_folder(variant)
-    folder.mkdir(parents=True, exist_ok=True)
     for lora in decoder.adapters:
+        path = adapter_file(variant, lora.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         out = GGUFWriter(None, ARCHITECTURE)
         out.add_type("adapter")
         out.add_name(lora.name)
@@ -43,7 +37,7 @@ def write_adapters(checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, v
                 out.add_tensor_info(
                     f"{stack.name}.{half}", shape, np.dtype(np.float32), 4 * shape[0] * shape[1]
                 )
-        out.write_header_to_file(folder / f"{lora.name}{SUFFIX}")
+        out.write_header_to_file(path)
         out.write_kv_data_to_file()
         out.write_ti_data_to_file()
         for stack in changed:
@@ -56,7 +50,7 @@ def adapter_faults(checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, v
     """What differs from the adapters of the decoder, one line each. CheckpointError for a damaged file."""
     faults = []
     for lora in decoder.adapters:
-        file = Gguf.open(adapters_folder(variant) / f"{lora.name}{SUFFIX}")
+        file = Gguf.open(adapter_file(variant, lora.name))
         for stack in _changed(decoder, recipe, lora):
             for (half, _), values in zip(
                 _shapes(lora, stack), read_stack(checkpoint, lora, stack), strict=True

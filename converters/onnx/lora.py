@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, ValueInfoProto, helper
 
+from converters.adapter_files import adapter_file
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Lora
 from converters.forward import Floats
 from converters.lora import Stack, changed, rank, read_stack
 from converters.onnx.graph import Graph
 from converters.writer import Storages
-
-DIRECTORY, SUFFIX = "adapters", ".onnx_adapter"
 
 
 def add_updates(graph: Graph, stack: Stack, x: str, outputs: list[str]) -> list[str]:
@@ -57,15 +56,16 @@ def write_adapters(checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, v
     from onnxruntime import AdapterFormat, OrtValue
 
     del recipe  # graph inputs do not depend on how the matrices are stored
-    (variant / DIRECTORY).mkdir(parents=True, exist_ok=True)
     for lora in decoder.adapters:
+        path = adapter_file(variant, lora.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
         file = AdapterFormat()
         file.set_adapter_version(1)
         file.set_model_version(1)
         # An OrtValue refers to its array without holding it.
         halves = list(_halves(checkpoint, decoder, lora))
         file.set_parameters({name: OrtValue.ortvalue_from_numpy(half) for name, half in halves})
-        file.export_adapter(str(variant / DIRECTORY / f"{lora.name}{SUFFIX}"))
+        file.export_adapter(str(path))
 
 
 def adapter_faults(checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, variant: Path) -> list[str]:
@@ -76,7 +76,7 @@ def adapter_faults(checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, v
     faults = []
     for lora in decoder.adapters:
         try:
-            file = AdapterFormat.read_adapter(str(variant / DIRECTORY / f"{lora.name}{SUFFIX}"))
+            file = AdapterFormat.read_adapter(str(adapter_file(variant, lora.name)))
         except RuntimeError as error:
             faults.append(f"adapter {lora.name} cannot be read: {str(error).splitlines()[0]}")
             continue

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from converters.adapter_files import adapter_file
 from converters.errors import BundleError, UnsupportedError
 from edge import bundle, runtimes
 
@@ -24,6 +26,17 @@ class Chosen:
     context_length: int | None
     sha256: str | None = None
     targets: tuple[str, ...] = ()
+    adapters: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    """File and SHA-256 of each adapter, by name."""
+
+    def check_adapter(self, name: str) -> None:
+        """BundleError when the adapter's file is not the one that was proven with this very model."""
+        file, expected = self.adapters.get(name, (None, ""))
+        if file is not None and file.is_file() and bundle.sha256(file) != expected:
+            raise BundleError(
+                f"adapter '{name}' is not the one that {self.label} was made with",
+                hint="edge convert --adapter DIR makes a bundle with it",
+            )
 
 
 def find_model(word: str) -> Path | None:
@@ -62,7 +75,17 @@ def choose(model: Path, variant: str | None) -> Chosen:
     label = f"{model.resolve().name}/{first.name}"
     entry = made.manifest["files"].get(first.path.relative_to(made.directory).as_posix())
     sha256 = entry["sha256"] if entry else None
-    return Chosen(first.path, label, first.context_length, sha256, first.targets)
+    adapters = _adapters(made, first.path)
+    return Chosen(first.path, label, first.context_length, sha256, first.targets, adapters)
+
+
+def _adapters(made: bundle.Bundle, artifact: Path) -> dict[str, tuple[Path, str]]:
+    files = {name: adapter_file(artifact, name) for name in made.adapters}
+    listed = made.manifest["files"]
+    places = {name: file.relative_to(made.directory).as_posix() for name, file in files.items()}
+    return {
+        name: (files[name], str(listed[place]["sha256"])) for name, place in places.items() if place in listed
+    }
 
 
 def names() -> list[str]:

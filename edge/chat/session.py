@@ -50,6 +50,7 @@ class Session:
         note: Callable[[str], None] = lambda line: None,
         prefix: PrefixCache | None = None,
         speculation: Speculation | None = None,
+        check_adapter: Callable[[str], None] = lambda name: None,
     ) -> None:
         dialect = runtime.dialect()
         self.runtime = runtime
@@ -66,14 +67,17 @@ class Session:
         self._interrupted = False
         self._prefix = prefix
         self._speculation = speculation
+        self._check_adapter = check_adapter
         if self.format.plain:
             note("this model has no chat template: it goes on writing your text (plain completion)")
 
     def use_adapter(self, name: str | None) -> None:
         """Answer with adapter `name` (None: without) from now on; the conversation stays and is read anew.
 
-        UnsupportedError when the engine has no such adapter.
+        UnsupportedError when the engine has no such adapter, and what `check_adapter` raises.
         """
+        if name is not None:
+            self._check_adapter(name)
         if isinstance(self.runtime, Adaptable):
             self.runtime.use_adapter(name)
         elif name is not None:

@@ -115,6 +115,7 @@ def chat(
             use_template=template,
             note=console.say,
             prefix=faster.prefix_cache(runtime, chosen, prefix_cache, console.say),
+            check_adapter=chosen.check_adapter,
             speculation=guesses.speculation(runtime, console.say, exact=not inexact) if guesses else None,
         )
         if adapter is not None:

@@ -1,4 +1,4 @@
-"""Adapters that lie beside an artifact, by name."""
+"""Which adapter of an artifact is meant."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from converters.errors import UnsupportedError
-
-
-def find_adapters(folder: Path, suffix: str) -> dict[str, Path]:
-    """The files in `folder` that end in `suffix`, by what stands before it, sorted; {} when there is no folder."""
-    return {file.name.removesuffix(suffix): file for file in sorted(folder.glob(f"*{suffix}"))}
 
 
 def get_adapter(adapters: Mapping[str, Path], name: str, artifact: Path) -> Path:

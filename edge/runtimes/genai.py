@@ -15,11 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.adapter_files import find_adapters
 from converters.errors import MachineError, UnsupportedError
-from converters.onnx.lora import DIRECTORY as ADAPTERS
-from converters.onnx.lora import SUFFIX
 from edge.engine_settings import EngineSettings
-from edge.runtimes.adapters import find_adapters, get_adapter
+from edge.runtimes.adapters import get_adapter
 from edge.runtimes.folder import Folder, read_folder
 from edge.runtimes.longrope import room
 from edge.runtimes.protocol import Dialect
@@ -74,7 +73,7 @@ class GenaiRuntime:
         self._ids: list[int] = []
         self._long = False
         self.adapter: str | None = None
-        self._files = find_adapters(folder.path / ADAPTERS, SUFFIX)
+        self._files = find_adapters(folder.path)
         self._path = folder.path
         self._loaded: Any = None
         self._in_memory: set[str | None] = set()

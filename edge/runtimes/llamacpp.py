@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.adapter_files import find_adapters
 from converters.errors import CheckpointError, MachineError, UnsupportedError
-from converters.gguf.lora import SUFFIX, adapters_folder
 from edge import machine
 from edge.engine_settings import KV_TYPES, EngineSettings
 from edge.formats import INSTALL_LLAMA_CPP
 from edge.runtimes import llamacpp_adapters, llamacpp_library, llamacpp_state
-from edge.runtimes.adapters import find_adapters, get_adapter
+from edge.runtimes.adapters import get_adapter
 from edge.runtimes.gguf_vocabulary import GgufVocabulary
 from edge.runtimes.longrope import room
 from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect
@@ -87,7 +87,7 @@ class LlamaCppRuntime:
         self._long: bool | None = None
         self.adapter: str | None = None
         self._path = path
-        self._files = find_adapters(adapters_folder(path), SUFFIX)
+        self._files = find_adapters(path)
         self._loaded: dict[str, Any] = {}
         self._batch = library.llama_batch_init(self._size, 0, 1)
 
