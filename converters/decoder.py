@@ -174,8 +174,8 @@ class Lora:
 class Decoder:
     """A whole model. `context_length` is what the checkpoint claims; targets and runtimes may cap it.
 
-    `intermediate_size` is that of one MLP, or of one expert. `lm_head` is the very object `embedding` when they are
-    tied, and is then stored and streamed once.
+    `intermediate_size` is that of one MLP, or of one expert. `lm_head` is the very object `embedding` when they
+    are tied, and is then stored and streamed once.
     """
 
     model_type: str
