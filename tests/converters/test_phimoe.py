@@ -24,7 +24,7 @@ from converters.reference import hidden_states, logits
 Tiny = Callable[..., Path]
 TINY = [name for name in MOE_SHAPES if not name.endswith("-full")]
 CLOSE = 5e-5
-"""Logits of order 1 in float32, products in another order: 4e-6 measured. A wrong weight of an expert is 1e-2 and more."""
+"""Logits of order 1 in float32, products in another order: 4e-6 measured. A wrong weight of an expert: 1e-2."""
 
 
 def ours(directory: Path, ids: Sequence[int]) -> Floats:
