@@ -17,9 +17,9 @@ LM_HEAD = "lm_head.weight"
 _COMPARE_BYTES = 1 << 22
 
 
-def expect_architecture(checkpoint: Checkpoint, model_type: str, *known: str) -> None:
+def expect_architecture(checkpoint: Checkpoint, *known: str) -> None:
     """UnsupportedError unless config.json names one of `known`, or none."""
-    found = checkpoint.config.get("architectures")
+    found, model_type = (checkpoint.config.get(key) for key in ("architectures", "model_type"))
     if found is not None and found not in [[name] for name in known]:
         raise UnsupportedError(
             f"config.json: architectures = {shown(found)} with model_type {model_type} (only {' or '.join(known)})",

@@ -28,7 +28,7 @@ _TRAINING = ("hidden_dropout", "input_jitter_noise", "output_router_logits", "ro
 def describe(checkpoint: Checkpoint) -> Decoder:
     """The Decoder of a Phi-3.5-MoE checkpoint; errors as `converters.models.describe`."""
     # transformers 5 writes the class name with other capitals than the hub has it.
-    expect_architecture(checkpoint, "phimoe", ARCHITECTURE, "PhimoeForCausalLM")
+    expect_architecture(checkpoint, ARCHITECTURE, "PhimoeForCausalLM")
     config = StrictConfig(checkpoint.config)
     config.expect("hidden_act", "silu")
     config.expect("num_experts_per_tok", 2)
