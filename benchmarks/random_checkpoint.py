@@ -1,8 +1,8 @@
-"""Write a random Phi-3 architecture checkpoint: `python -m benchmarks.random_checkpoint SHAPE DIR`.
+"""Write a random Phi-3 or Phi-3.5-MoE checkpoint: `python -m benchmarks.random_checkpoint SHAPE DIR`.
 
-Values are normal with standard deviation 1 / sqrt(columns), norm gains uniform in 0.5..1.5, so that logits
-are lively and every error shows. Nothing is held whole: rows are written in chunks. A checkpoint of more than
-POOL values draws them from a pool of POOL values at random offsets: 7.7 GB then take as long as the disk
+Values are normal with standard deviation 1 / sqrt(columns), norm gains uniform in 0.5..1.5, biases normal with 0.2,
+so that logits are lively and every error shows. Nothing is held whole: rows are written in chunks. A checkpoint of
+more than POOL values draws them from a pool of POOL values at random offsets: 7.7 GB then take as long as the disk
 does, and values repeat, which no conversion step can notice.
 """
 
@@ -19,10 +19,12 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import moe_shapes
+from benchmarks.moe_shapes import MOE_SHAPES, MOE_TOKENIZERS
 from benchmarks.shapes import SHAPES, TOKENIZERS
 from benchmarks.toy_tokenizers import Kind, write_tokenizer
 
-__all__ = ["SHAPES", "TOKENIZERS", "write_checkpoint"]
+__all__ = ["MOE_SHAPES", "MOE_TOKENIZERS", "SHAPES", "TOKENIZERS", "write_checkpoint"]
 
 DTypeName = Literal["bf16", "f16", "f32", "f64"]
 POOL = 1 << 23
@@ -72,7 +74,7 @@ def write_checkpoint(
         with (directory / name).open("wb") as file:
             write_header(file, {tensor: (label, shapes[tensor], width) for tensor in group})
             for tensor in group:
-                for chunk in values.chunks(shapes[tensor]):
+                for chunk in values.chunks(tensor, shapes[tensor]):
                     file.write(chunk.view(np.uint8).data)
     if shards > 1:
         size = sum(math.prod(s) for s in shapes.values()) * width
@@ -82,6 +84,9 @@ def write_checkpoint(
 
 def tensor_shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name and shape of every tensor, in forward order."""
+    if config["model_type"] == moe_shapes.MODEL_TYPE:
+        yield from moe_shapes.tensor_shapes(config)
+        return
     hidden, inner, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     head_dim = config.get("head_dim") or hidden // heads
@@ -108,7 +113,10 @@ class _Values:
         self._unit = self._rng.standard_normal(POOL, np.float32) if total > POOL else None
         self._pools: dict[int, NDArray[Any]] = {}
 
-    def chunks(self, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+    def chunks(self, name: str, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+        if name.endswith(".bias"):
+            yield (0.2 * self._rng.standard_normal(shape, np.float32)).astype(self._dtype)
+            return
         if len(shape) == 1:
             yield self._rng.uniform(0.5, 1.5, shape).astype(self._dtype)
             return
@@ -163,14 +171,14 @@ def _dump(path: Path, data: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write a random checkpoint.")
-    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("shape", choices=SHAPES | MOE_SHAPES)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--layers", type=int, help="instead of the shape's own number of layers")
     parser.add_argument("--dtype", choices=_DTYPES, default="bf16")
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    config = dict(SHAPES[options.shape])
+    config = dict((SHAPES | MOE_SHAPES)[options.shape])
     if options.layers is not None:
         config["num_hidden_layers"] = options.layers
     write_checkpoint(
@@ -179,7 +187,7 @@ def main() -> None:
         seed=options.seed,
         dtype=options.dtype,
         shards=options.shards,
-        tokenizer=TOKENIZERS[options.shape],
+        tokenizer=(TOKENIZERS | MOE_TOKENIZERS)[options.shape],
     )
     print(options.directory)
 

@@ -179,8 +179,9 @@ def sparsemixer(scores: Floats, tolerance: float) -> tuple[NDArray[np.int64], Fl
     for rank in range(2):
         best = left.argmax(axis=-1)
         top = left[every, best][:, None]
-        # The size that a distance is measured by comes from the score itself, the best one's included.
-        far = (top - scores) / np.maximum(np.abs(scores), top) > np.float32(tolerance)
+        # 0 / 0 is no distance: the comparison is false, and the score stays.
+        with np.errstate(invalid="ignore"):
+            far = (top - scores) / np.maximum(np.abs(scores), top) > np.float32(tolerance)
         chosen[:, rank] = best
         shares[:, rank] = softmax(np.where(far, -np.inf, left))[every, best]
         left[every, best] = -np.inf

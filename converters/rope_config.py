@@ -15,11 +15,19 @@ _ORIGINAL = "original_max_position_embeddings"
 _FIX = "compare the rope keys of config.json with those that the model was published with"
 
 
-def read_rope(config: StrictConfig, head_dim: int, context_length: int) -> Rope:
-    """Take every rope key of `config`. `head_dim` in channels, `context_length` in positions.
+def read_rope(
+    config: StrictConfig,
+    head_dim: int,
+    context_length: int,
+    *,
+    theta: float = 10000.0,
+    mscales: bool = False,
+) -> Rope:
+    """Take every rope key of `config`. `head_dim` in channels, `context_length` in positions, `theta` if it has none.
 
     Meaning and defaults are those of transformers' Phi3Config and `_compute_longrope_parameters`: an explicit
-    attention_factor, else one from an explicit factor, else one from max / original positions.
+    attention_factor, else one from an explicit factor, else one from max / original positions. With `mscales`
+    (Phi-3.5-MoE) LongRoPE has two attention factors, and says so: short_mscale and long_mscale.
     """
     layouts = {key: config.take(key) for key in ("rope_scaling", "rope_parameters")}
     given = {key: value for key, value in layouts.items() if value}
@@ -29,10 +37,10 @@ def read_rope(config: StrictConfig, head_dim: int, context_length: int) -> Rope:
     if not isinstance(data, dict):
         raise CheckpointError(f"config.json: {name} must be an object, not {shown(data)}", hint=_FIX)
     rope = StrictConfig(data, f"{name}.")
-    theta = _holder(config, rope, "rope_theta").number("rope_theta", 10000.0)
+    theta = _holder(config, rope, "rope_theta").number("rope_theta", theta)
     partial = _holder(config, rope, "partial_rotary_factor").number("partial_rotary_factor", 1.0)
-    # Where the key is absent at the top, transformers takes its default of 4096 even against the rope object.
-    original = config.integer(_ORIGINAL, 4096)
+    # Where the key is absent at the top, transformers' Phi3 takes its default of 4096 even against the rope object.
+    original = (_holder(config, rope, _ORIGINAL) if mscales else config).integer(_ORIGINAL, 4096)
     if rope.take(_ORIGINAL, original) != original:
         raise _contradiction(f"{_ORIGINAL} ({original})", f"{name}.{_ORIGINAL}")
 
@@ -47,18 +55,23 @@ def read_rope(config: StrictConfig, head_dim: int, context_length: int) -> Rope:
     if kind == "default":
         rope.finish()
         return Rope(theta=theta, dim=dim, original_context=context_length)
-    factor = rope.number("factor", context_length / original)
-    stretch = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 < original else 1.0
     result = Rope(
         theta=theta,
         dim=dim,
         original_context=original,
-        attention_factor=rope.number("attention_factor", stretch),
+        attention_factor=rope.number("short_mscale") if mscales else _stretch(rope, context_length, original),
         short_factors=rope.numbers("short_factor", dim // 2),
         long_factors=rope.numbers("long_factor", dim // 2),
+        long_attention_factor=rope.number("long_mscale") if mscales else None,
     )
     rope.finish()
     return result
+
+
+def _stretch(rope: StrictConfig, context_length: int, original: int) -> float:
+    factor = rope.number("factor", context_length / original)
+    stretch = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 < original else 1.0
+    return rope.number("attention_factor", stretch)
 
 
 def _kind(rope: StrictConfig, name: str) -> str:

@@ -49,7 +49,8 @@ class Rule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Rules in order; the first that matches a matrix decides. Vectors (norms) are always f32.
+    """Rules in order; the first that matches a matrix decides. Vectors (norms, biases) are always f32, and so are the
+    routers of experts: a rounding that changes who is chosen is no small one.
 
     A matrix whose columns are no multiple of 32 cannot be cut into blocks: where a rule asks for them it is
     stored as f16 (`notes` says so).
@@ -91,7 +92,7 @@ class Recipe:
         asked = [
             weight
             for weight in decoder.weights()
-            if weight.is_matrix
+            if _has_rule(weight)
             and self._rule_of(weight.name).method == "gptq"
             and self.storage(weight) in FORMATS
         ]
@@ -107,7 +108,7 @@ class Recipe:
 
     def storage(self, weight: Weight) -> Storage:
         """How `weight` is stored. UnsupportedError when no rule matches it."""
-        if not weight.is_matrix:
+        if not _has_rule(weight):
             return "f32"
         asked = self._rule_of(weight.name).storage
         return "f16" if asked in FORMATS and weight.shape[1] % BLOCK else asked
@@ -115,7 +116,7 @@ class Recipe:
     def notes(self, decoder: Decoder) -> list[str]:
         """One line for every matrix stored otherwise than its rule says, and for every rule that never decides."""
         lines, used = [], set()
-        for weight in filter(lambda w: w.is_matrix, decoder.weights()):
+        for weight in filter(_has_rule, decoder.weights()):
             rule = self._rule_of(weight.name)
             used.add(rule)
             if self.storage(weight) != rule.storage:
@@ -208,6 +209,10 @@ class Recipe:
             f"no rule of recipe {self.name} matches weight {name}",
             hint='end the recipe with a rule whose pattern is "*"',
         )
+
+
+def _has_rule(weight: Weight) -> bool:
+    return weight.is_matrix and not weight.name.endswith(".router")
 
 
 def _read_rule(index: int, data: object) -> Rule:

@@ -5,34 +5,34 @@ What the keys mean is what transformers' Phi3 classes compute with them (models/
 
 from __future__ import annotations
 
-import numpy as np
-
 from converters.checkpoint import Checkpoint
-from converters.checkpoint_files import read_json
-from converters.decoder import Attention, Decoder, GatedMlp, Layer, Weight
-from converters.errors import CheckpointError, UnsupportedError
+from converters.decoder import Attention, Decoder, GatedMlp, Layer
+from converters.model_parts import (
+    EMBEDDING,
+    expect_architecture,
+    read_attention,
+    read_eos_token_ids,
+    read_lm_head,
+)
 from converters.rope_config import read_rope
 from converters.strict_config import StrictConfig
-from converters.strict_json import shown
 from converters.tensor_map import TensorMap
 
 ARCHITECTURE = "Phi3ForCausalLM"
-_EMBEDDING = "model.embed_tokens.weight"
-_LM_HEAD = "lm_head.weight"
-_COMPARE_BYTES = 1 << 22
 
 
 def describe(checkpoint: Checkpoint) -> Decoder:
     """The Decoder of a Phi-3 architecture checkpoint; errors as `converters.models.describe`."""
     config = StrictConfig(checkpoint.config)
-    _refuse_other_maths(config, checkpoint)
+    expect_architecture(checkpoint, "phi3", ARCHITECTURE)
+    _refuse_other_maths(config)
     vocab_size = config.integer("vocab_size")
     hidden_size = config.integer("hidden_size")
     context_length = config.integer("max_position_embeddings")
-    attention = _attention(config, hidden_size, context_length)
+    attention = read_attention(config, hidden_size, context_length)
     tensors = TensorMap(checkpoint)
     tie = config.flag("tie_word_embeddings", False)
-    embedding = tensors.whole("embedding", _EMBEDDING, vocab_size, hidden_size)
+    embedding = tensors.whole("embedding", EMBEDDING, vocab_size, hidden_size)
     inner = config.integer("intermediate_size")
     count = config.integer("num_hidden_layers")
     decoder = Decoder(
@@ -48,9 +48,9 @@ def describe(checkpoint: Checkpoint) -> Decoder:
         embedding=embedding,
         layers=tuple(_layer(tensors, i, hidden_size, inner, attention) for i in range(count)),
         final_norm=tensors.whole("final_norm", "model.norm.weight", hidden_size),
-        lm_head=_lm_head(checkpoint, tensors, embedding, tie=tie),
+        lm_head=read_lm_head(checkpoint, tensors, embedding, tie=tie),
         bos_token_id=config.token_id("bos_token_id", vocab_size),
-        eos_token_ids=_eos_token_ids(checkpoint, config, vocab_size),
+        eos_token_ids=read_eos_token_ids(checkpoint, config, vocab_size),
         pad_token_id=config.token_id("pad_token_id", vocab_size),
     )
     config.finish()
@@ -58,38 +58,13 @@ def describe(checkpoint: Checkpoint) -> Decoder:
     return decoder
 
 
-def _refuse_other_maths(config: StrictConfig, checkpoint: Checkpoint) -> None:
-    architectures = checkpoint.config.get("architectures")
-    if architectures is not None and architectures != [ARCHITECTURE]:
-        raise UnsupportedError(
-            f"config.json: architectures = {shown(architectures)} with model_type phi3 (only {ARCHITECTURE})",
-            hint="convert the causal language model that this one was made from",
-        )
+def _refuse_other_maths(config: StrictConfig) -> None:
     config.expect("hidden_act", "silu")
     for key in ("attention_bias", "mlp_bias", "lm_head_bias", "is_encoder_decoder", "add_cross_attention"):
         config.expect(key, False)
     # 1: every layer attends alike and positions are not interpolated; what others mean is not published.
     for key in ("full_attn_mod", "interpolate_factor"):
         config.expect(key, 1)
-
-
-def _attention(config: StrictConfig, hidden_size: int, context_length: int) -> Attention:
-    heads = config.integer("num_attention_heads")
-    kv_heads = config.integer("num_key_value_heads", heads)
-    if heads % kv_heads:
-        raise CheckpointError(
-            f"config.json: num_attention_heads = {heads} is no multiple of num_key_value_heads = {kv_heads}",
-            hint="compare config.json with the one that the model was published with",
-        )
-    head_dim = config.integer("head_dim", hidden_size // heads or None)
-    window = config.integer("sliding_window", context_length)
-    return Attention(
-        heads=heads,
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        scale=head_dim**-0.5,
-        window=window if window < context_length else None,
-    )
 
 
 def _layer(tensors: TensorMap, index: int, hidden_size: int, inner: int, attention: Attention) -> Layer:
@@ -120,39 +95,3 @@ def _layer(tensors: TensorMap, index: int, hidden_size: int, inner: int, attenti
             down=tensors.whole(f"{name}.mlp.down", f"{source}.mlp.down_proj.weight", hidden_size, inner),
         ),
     )
-
-
-def _lm_head(checkpoint: Checkpoint, tensors: TensorMap, embedding: Weight, *, tie: bool) -> Weight:
-    """The embedding when tied, unless the checkpoint carries an lm_head that differs from it.
-
-    The config then contradicts the weights. transformers 5 goes by the weights (PreTrainedModel.tie_weights),
-    and so does this: a head that somebody trained and saved is not thrown away.
-    """
-    if tie and (_LM_HEAD not in checkpoint.tensors or _same(checkpoint, embedding)):
-        if _LM_HEAD in checkpoint.tensors:
-            tensors.check(_LM_HEAD, *embedding.shape)
-        return embedding
-    return tensors.whole("lm_head", _LM_HEAD, *embedding.shape)
-
-
-def _same(checkpoint: Checkpoint, embedding: Weight) -> bool:
-    first, second = checkpoint.tensors[_EMBEDDING], checkpoint.tensors[_LM_HEAD]
-    if (first.dtype, first.shape) != (second.dtype, second.shape):
-        return False
-    step = max(1, _COMPARE_BYTES * embedding.rows // max(first.nbytes, 1))
-    return all(
-        np.array_equal(
-            checkpoint.read(_EMBEDDING, i, min(i + step, embedding.rows)),
-            checkpoint.read(_LM_HEAD, i, min(i + step, embedding.rows)),
-        )
-        for i in range(0, embedding.rows, step)
-    )
-
-
-def _eos_token_ids(checkpoint: Checkpoint, config: StrictConfig, vocab_size: int) -> tuple[int, ...]:
-    """Of config.json, then of generation_config.json: chat models name their end of turn only there."""
-    ids = config.token_ids("eos_token_id", vocab_size)
-    if (checkpoint.directory / "generation_config.json").exists():
-        generation = read_json(checkpoint.directory, "generation_config.json")
-        ids += StrictConfig(generation).token_ids("eos_token_id", vocab_size)
-    return tuple(dict.fromkeys(ids))
