@@ -39,8 +39,13 @@ class DataFile:
     def write(self, weight: Weight, start: int, packed: tuple[NDArray[np.generic], ...]) -> None:
         """Rows [start, start + n) of `weight`."""
         stored = self._stored[weight.name]
+        first = stored.first_row(weight) + stored.turns * start
         for tensor, array in zip(stored.tensors, packed, strict=True):
-            self.write_rows(tensor.name, stored.first_row(weight) + start, array)
+            if stored.turns == 1:
+                self.write_rows(tensor.name, first, array)
+                continue
+            for row in range(len(array)):
+                self.write_rows(tensor.name, first + stored.turns * row, array[row : row + 1])
 
     def write_rows(self, tensor: str, first: int, rows: NDArray[np.generic]) -> None:
         """Rows of a tensor, as its bytes are."""

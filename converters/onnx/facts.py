@@ -7,13 +7,13 @@ from typing import Any
 
 import onnx
 
-from converters.decoder import Decoder
+from converters.decoder import Decoder, Experts
+from converters.onnx.experts import SWIGLU, TOLERANCE
 from converters.onnx.genai_config import CONFIG_FILE
 from converters.onnx.limits import fused_rotary
 from converters.onnx.padded_heads import cached_head_dim
+from converters.onnx.parts import NORMS
 from converters.verify import Fact
-
-_NORMS = ("SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 
 
 def graph_facts(graph: onnx.GraphProto, decoder: Decoder, context_length: int) -> Iterator[Fact]:
@@ -21,7 +21,8 @@ def graph_facts(graph: onnx.GraphProto, decoder: Decoder, context_length: int) -
     attention, window = decoder.attention, decoder.attention.window
     bounded = window is not None and window < context_length
     attends = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
-    norms = [node for node in graph.node if node.op_type in _NORMS]
+    kind = NORMS[decoder.norm]
+    norms = [node for node in graph.node if node.op_type in (kind, f"Skip{kind}")]
     yield Fact("number of GroupQueryAttention nodes", len(attends), len(decoder.layers))
     yield Fact("number of norm nodes", len(norms), 2 * len(decoder.layers) + 1)
     expected = {
@@ -36,9 +37,27 @@ def graph_facts(graph: onnx.GraphProto, decoder: Decoder, context_length: int) -
             yield Fact(f"{node.name} {key}", attribute(node, key), value)
     for node in norms:
         yield Fact(f"{node.name} epsilon", attribute(node, "epsilon"), float(decoder.norm_eps))
+    yield from _expert_facts(graph, decoder)
     original = decoder.rope.original_context
     long = decoder.rope.is_longrope and context_length > original
     yield Fact("LongRoPE switch and long_offset", table_switch(graph), (original, original) if long else None)
+
+
+def _expert_facts(graph: onnx.GraphProto, decoder: Decoder) -> Iterator[Fact]:
+    """Attributes of every mixture of experts, and the tolerance of its routing."""
+    layers = [layer.mlp for layer in decoder.layers if isinstance(layer.mlp, Experts)]
+    mixtures = [node for node in graph.node if node.op_type in ("MoE", "QMoE")]
+    yield Fact("number of MoE and QMoE nodes", len(mixtures), len(layers))
+    for node in mixtures:
+        expected = SWIGLU | ({"normalize_routing_weights": 0} if node.op_type == "QMoE" else {})
+        for key, value in expected.items():
+            found = attribute(node, key)
+            yield Fact(f"{node.name} {key}", found.decode() if isinstance(found, bytes) else found, value)
+    if layers:
+        tolerance = [onnx.numpy_helper.to_array(t).item() for t in graph.initializer if t.name == TOLERANCE]
+        yield Fact(TOLERANCE, tolerance[0] if tolerance else None, layers[0].tolerance)
+        tested = [node.input[1] for node in graph.node if node.op_type == "Greater"].count(TOLERANCE)
+        yield Fact(f"comparisons with {TOLERANCE}", tested, 2 * len(layers))
 
 
 def config_facts(config: dict[str, Any], decoder: Decoder, context_length: int) -> Iterator[Fact]:

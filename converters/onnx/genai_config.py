@@ -64,6 +64,7 @@ def genai_config(decoder: Decoder, context_length: int) -> dict[str, Any]:
 
 
 def _model_type(decoder: Decoder, context_length: int) -> str:
-    """Of all types only "phi3" computes the cache anew at 4,096 positions (generators.cpp). LongRoPE needs that;
-    any other model would stall there for a prefill of 4,097 tokens and gain nothing."""
+    """Of the types of a lone decoder only "phi3" and "phimoe" compute the cache anew at 4,096 positions
+    (generators.cpp), and alike. LongRoPE needs that; any other model would stall there for a prefill of 4,097 tokens
+    and gain nothing."""
     return "phi3" if needs_long(decoder.rope, context_length) else "phi"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from converters.decoder import Decoder
+from converters.decoder import Decoder, Experts
 from converters.errors import UnsupportedError
-from converters.plain import require_plain
 from converters.writer import Storages
 from quant.blocks import FORMATS
 
@@ -49,7 +48,6 @@ def fused_rotary(decoder: Decoder) -> bool:
 
 def check(decoder: Decoder, recipe: Storages) -> None:
     """Raise UnsupportedError, by name, for what no graph of this room would compute rightly."""
-    require_plain(decoder, "the ONNX graph", "no target takes it yet")
     attention, rope = decoder.attention, decoder.rope
     if attention.heads % attention.kv_heads:
         raise UnsupportedError(
@@ -73,3 +71,20 @@ def check(decoder: Decoder, recipe: Storages) -> None:
                 f"{weight.name} is stored as {storage}, but onnxruntime multiplies by 2, 4 or 8 bits only",
                 hint="give it int4 or int8 in the recipe, or convert for llama.cpp alone: --target android",
             )
+    for layer in decoder.layers:
+        if isinstance(layer.mlp, Experts):
+            _check_experts(layer.mlp, recipe)
+
+
+def _check_experts(mlp: Experts, recipe: Storages) -> None:
+    """One operator computes all experts of a layer: gates and ups in one storage, downs in one of as many bits."""
+    first = {recipe.storage(weight) for expert in mlp.experts for weight in (expert.gate, expert.up)}
+    second = {recipe.storage(expert.down) for expert in mlp.experts}
+    bits = {FORMATS[storage].bits if storage in FORMATS else 0 for storage in first | second}
+    if len(first) > 1 or len(second) > 1 or len(bits) > 1:
+        name = mlp.router.name.removesuffix(".router")
+        raise UnsupportedError(
+            f"the experts of {name} are stored as {', '.join(sorted(first | second))}, and onnxruntime's operator "
+            "takes one width for all of a layer",
+            hint="give them one storage in the recipe; where 32 does not divide their widths, --precision f16",
+        )

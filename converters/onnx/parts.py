@@ -7,6 +7,7 @@ from typing import Any
 
 from onnx import TensorProto
 
+from converters.decoder import Norm
 from converters.onnx.graph import MICROSOFT, Graph
 from converters.onnx.tensors import Stored
 from quant.blocks import BLOCK
@@ -43,17 +44,26 @@ def float32(graph: Graph, value: str, stored: Stored) -> str:
 
 
 def matmul_nbits(
-    graph: Graph, stored: Stored, x: str, output: str, weight: Sequence[str] = (), **attributes: Any
+    graph: Graph,
+    stored: Stored,
+    x: str,
+    output: str,
+    weight: Sequence[str] = (),
+    bias: str = "",
+    **attributes: Any,
 ) -> str:
-    """x times the transpose of what is stored in blocks. ValueError for a float storage.
+    """x times the transpose of what is stored in blocks, plus `bias`. ValueError for a float storage.
 
     `weight`: names of codes, scales and zero points, where they are not the stored tensors as they are.
     """
     if stored.format is None:
         raise ValueError(f"{stored.name} is stored as {stored.storage}, not in blocks")
+    names = [*(weight or [graph.external(tensor) for tensor in stored.tensors])]
+    if bias:
+        names += [""] * (4 - len(names)) + [bias]
     return graph.node(
         "MatMulNBits",
-        [x, *(weight or [graph.external(tensor) for tensor in stored.tensors])],
+        [x, *names],
         output,
         domain=MICROSOFT,
         K=stored.columns,
@@ -64,19 +74,32 @@ def matmul_nbits(
     )
 
 
+NORMS: dict[Norm, str] = {"rms": "SimplifiedLayerNormalization", "layer": "LayerNormalization"}
+"""The operators; those that add first are called the same with Skip before."""
+
+
 def residual_norm(
-    graph: Graph, name: str, residual: str, update: str | None, gain: str, epsilon: float
+    graph: Graph,
+    name: str,
+    residual: str,
+    update: str | None,
+    gain: str,
+    epsilon: float,
+    *,
+    kind: Norm = "rms",
+    bias: str | None = None,
 ) -> tuple[str, str]:
-    """(RMSNorm(residual + update) as `name`.out, residual + update); no update: the residual as it is."""
-    normed = f"{name}.out"
+    """(norm(residual + update) as `name`.out, residual + update); no update: the residual as it is. Only LayerNorm
+    has a bias."""
+    normed, gains = f"{name}.out", [gain] if bias is None else [gain, bias]
     if update is None:
-        inputs = [residual, gain]
-        graph.node("SimplifiedLayerNormalization", inputs, normed, axis=-1, epsilon=epsilon, stash_type=1)
+        inputs = [residual, *gains]
+        graph.node(NORMS[kind], inputs, normed, axis=-1, epsilon=epsilon, stash_type=1)
         return normed, residual
     total = f"{name}.residual"
     graph.node(
-        "SkipSimplifiedLayerNormalization",
-        [residual, update, gain],
+        f"Skip{NORMS[kind]}",
+        [residual, update, *gains],
         [normed, "", "", total],
         domain=MICROSOFT,
         epsilon=epsilon,

@@ -65,8 +65,9 @@ class OnnxReader:
     def stored_rows(self, weight: Weight, start: int, stop: int) -> Encoded:
         """Rows [start, stop) of `weight` as stored."""
         stored = self._stored[weight.name]
-        first = stored.first_row(weight)
-        return stored.unpack([self.tensor_rows(t, first + start, first + stop) for t in stored.tensors])
+        first, last = (stored.first_row(weight) + stored.turns * row for row in (start, stop - 1))
+        rows = (self.tensor_rows(t, first, last + 1)[:: stored.turns] for t in stored.tensors)
+        return stored.unpack([np.ascontiguousarray(array) for array in rows])
 
     def rotary_tables(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(cos, sin), each float32 [rows, dim / 2]: the short table, then, where there is one, the long one."""

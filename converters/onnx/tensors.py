@@ -9,7 +9,8 @@
 MatMulNBits wants scales in the type of its activations: float32 on the CPU, float16 on an NPU or GPU. The values
 are float16 either way.
 Query, key and value of a layer lie one under the other as `layers.N.attention.qkv` where one storage serves
-all three: GroupQueryAttention takes them packed, from one MatMul.
+all three: GroupQueryAttention takes them packed, from one MatMul. Their biases follow them. Experts lie one under the
+other as `layers.N.moe.gate_up`, where rows of gate and up take turns, and `layers.N.moe.down`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Layer, Weight
+from converters.decoder import Decoder, Experts, GatedMlp, Layer, Weight
 from converters.writer import Encoded, Storage, Storages
 from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks, FormatName, from_matmulnbits, to_matmulnbits
 
@@ -53,12 +54,16 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Stored:
-    """Weights of one storage, one under the other in the same tensors."""
+    """Weights of one storage, one under the other in the same tensors.
+
+    turns: so many of them, one after another, have as many rows each, and their rows take turns.
+    """
 
     name: str
     storage: Storage
     weights: tuple[Weight, ...]
     scale_type: np.dtype[Any] = _FLOATS["f32"]
+    turns: int = 1
 
     @property
     def rows(self) -> int:
@@ -90,9 +95,9 @@ class Stored:
         return tuple(tensors)
 
     def first_row(self, weight: Weight) -> int:
-        """Where the rows of `weight` begin."""
-        index = self.weights.index(weight)
-        return sum(before.rows for before in self.weights[:index])
+        """Where the rows of `weight` begin; the next one is `turns` further on."""
+        group, turn = divmod(self.weights.index(weight), self.turns)
+        return sum(before.rows for before in self.weights[: group * self.turns]) + turn
 
     def pack(self, rows: Encoded) -> tuple[NDArray[np.generic], ...]:
         """A row chunk as one contiguous array for each of `tensors`. ValueError when it is of another storage."""
@@ -129,13 +134,13 @@ def stored_weights(
     """
     stored = [_alone(decoder.embedding, recipe)]
     for index, layer in enumerate(decoder.layers):
-        stored.append(_alone(layer.input_norm, recipe))
+        stored.extend(_each(recipe, layer.input_norm, layer.input_norm_bias))
         stored.extend(_attention_inputs(index, layer, recipe, packed=packed))
-        rest = (layer.o, layer.post_attention_norm, layer.dense.gate, layer.dense.up, layer.dense.down)
-        stored.extend(_alone(weight, recipe) for weight in rest)
-    stored.append(_alone(decoder.final_norm, recipe))
-    if not decoder.tied:
-        stored.append(_alone(decoder.lm_head, recipe))
+        norm = (layer.post_attention_norm, layer.post_attention_norm_bias)
+        stored.extend(_each(recipe, layer.o, layer.o_bias, *norm))
+        stored.extend(_mlp(layer.mlp, recipe))
+    stored.extend(_each(recipe, decoder.final_norm, decoder.final_norm_bias))
+    stored.extend(_each(recipe, None if decoder.tied else decoder.lm_head, decoder.lm_head_bias))
     return tuple(replace(each, scale_type=scale_type) for each in stored)
 
 
@@ -143,9 +148,29 @@ def _alone(weight: Weight, recipe: Storages) -> Stored:
     return Stored(weight.name, recipe.storage(weight), (weight,))
 
 
+def _each(recipe: Storages, *weights: Weight | None) -> list[Stored]:
+    return [_alone(weight, recipe) for weight in weights if weight is not None]
+
+
 def _attention_inputs(index: int, layer: Layer, recipe: Storages, *, packed: bool) -> list[Stored]:
     weights = (layer.q, layer.k, layer.v)
+    biases = tuple(bias for bias in (layer.q_bias, layer.k_bias, layer.v_bias) if bias is not None)
     storages = {recipe.storage(weight) for weight in weights}
     if len(storages) > 1 or not packed:
-        return [_alone(weight, recipe) for weight in weights]
-    return [Stored(f"layers.{index}.attention.qkv", storages.pop(), weights)]
+        return _each(recipe, *weights, *biases)
+    name = f"layers.{index}.attention.qkv"
+    stored = [Stored(name, storages.pop(), weights)]
+    return stored + ([Stored(f"{name}.bias", "f32", biases)] if biases else [])
+
+
+def _mlp(mlp: GatedMlp | Experts, recipe: Storages) -> list[Stored]:
+    if isinstance(mlp, GatedMlp):
+        return _each(recipe, *mlp.weights())
+    name = mlp.router.name.removesuffix("router")
+    first = tuple(weight for expert in mlp.experts for weight in (expert.gate, expert.up))
+    second = tuple(expert.down for expert in mlp.experts)
+    return [
+        _alone(mlp.router, recipe),
+        Stored(f"{name}gate_up", recipe.storage(first[0]), first, turns=2),
+        Stored(f"{name}down", recipe.storage(second[0]), second),
+    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import prod
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from transformers import PhimoeForCausalLM
-from transformers.modeling_rope_utils import _compute_longrope_parameters
 from transformers.models.phimoe.modeling_phimoe import sparsemixer as theirs
 
 from benchmarks.moe_shapes import MOE_SHAPES, tensor_shapes
@@ -20,27 +18,17 @@ from converters.decoder import Decoder, Experts
 from converters.forward import Floats, sparsemixer
 from converters.models import describe
 from converters.reference import hidden_states, logits
+from tests.converters.moe_support import TINY, oracle
 
 Tiny = Callable[..., Path]
-TINY = [name for name in MOE_SHAPES if not name.endswith("-full")]
 CLOSE = 5e-5
-"""Logits of order 1 in float32, products in another order: 4e-6 measured. A wrong weight of an expert: 1e-2."""
+"""Logits of order 1 in float32, products in another order: 4e-6 measured. A wrong weight of an expert is
+1e-2 and more."""
 
 
 def ours(directory: Path, ids: Sequence[int]) -> Floats:
     with Checkpoint.open(directory) as checkpoint:
         return logits(checkpoint, describe(checkpoint), ids)
-
-
-def oracle(directory: Path, ids: Sequence[int], *, trained_factors: bool = False) -> Floats:
-    """`trained_factors`: with the rotary factors of the length, which transformers 5.23 forgets to pass on."""
-    torch.set_num_threads(1)
-    model = PhimoeForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
-    if trained_factors:
-        rotary = model.model.rotary_emb
-        rotary.rope_init_fn = partial(_compute_longrope_parameters, seq_len=len(ids))
-    with torch.no_grad():
-        return np.asarray(model(torch.tensor([list(ids)]), use_cache=False).logits[0].numpy())
 
 
 def tokens(count: int, vocabulary: int = 640) -> list[int]:
