@@ -26,8 +26,11 @@ class Shared:
     positions: str
 
 
-def shared(graph: Graph, decoder: Decoder, layout: Layout, context_length: int) -> Shared:
-    """Lengths from the attention mask [batch, total], tables from the data file."""
+def shared(
+    graph: Graph, decoder: Decoder, layout: Layout, context_length: int, tokens: str = "input_ids"
+) -> Shared:
+    """Lengths from the attention mask [batch, total], tables from the data file. `tokens`: the graph's input
+    [batch, tokens, ...]."""
     graph.constant("zero", 0)
     graph.constant("one", 1)
     graph.constant("one_axis", [1])
@@ -43,7 +46,7 @@ def shared(graph: Graph, decoder: Decoder, layout: Layout, context_length: int) 
     fused, long = fused_rotary(decoder), needs_long(decoder.rope, context_length)
     if fused and not long:
         return Shared(lengths, total32, cos, sin, "")
-    positions = _positions(graph, counted)
+    positions = _positions(graph, counted, tokens)
     if long:
         positions = _choose_table(graph, positions, total, decoder, context_length)
     if not fused:
@@ -57,9 +60,9 @@ def shared(graph: Graph, decoder: Decoder, layout: Layout, context_length: int) 
     return Shared(lengths, total32, cos, sin, positions)
 
 
-def _positions(graph: Graph, counted: str) -> str:
+def _positions(graph: Graph, counted: str, ids: str) -> str:
     """Positions of the new tokens, int64 [batch, tokens]. A shorter, right-padded row of a batch starts at 0."""
-    shape = graph.node("Shape", ["input_ids"], "ids_shape")
+    shape = graph.node("Shape", [ids], "ids_shape")
     tokens = graph.node("Gather", [shape, "one"], "tokens")
     before = graph.node("Sub", [counted, tokens], "before")
     before = graph.node("Max", [before, "zero"], "first")

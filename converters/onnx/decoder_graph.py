@@ -8,19 +8,23 @@ Inputs `input_ids` and `attention_mask` (int64 [batch, tokens], [batch, total]) 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import onnx
 from onnx import TensorProto, helper
 
 from converters.decoder import Decoder, Experts, Layer, Weight
 from converters.lora import changed
 from converters.onnx.attention import attend, shared
+from converters.onnx.built_in import BuiltIn, add_product
 from converters.onnx.experts import mix, route
-from converters.onnx.graph import MICROSOFT, Graph
+from converters.onnx.graph import Graph
 from converters.onnx.layout import Layout
 from converters.onnx.lora import adapter_inputs, add_updates
 from converters.onnx.padded_heads import cached_head_dim
-from converters.onnx.parts import embed, float32, gated, matmul_nbits, residual_norm
+from converters.onnx.parts import embed, gated, linear, residual_norm
 
+IDS, EMBEDS = "input_ids", "inputs_embeds"
 ACCURACY_LEVEL = 4
 """MatMulNBits rounds activations to int8 in blocks: more than twice the decode speed of the float kernels."""
 BEFORE_ROUTER = 0
@@ -36,22 +40,47 @@ def build(
     return _Builder(decoder, layout, context_length, accuracy_level).build()
 
 
+def build_embedded(
+    decoder: Decoder,
+    layout: Layout,
+    context_length: int,
+    built_in: BuiltIn | None,
+    *,
+    accuracy_level: int = ACCURACY_LEVEL,
+) -> onnx.ModelProto:
+    """The graph of a decoder that takes `inputs_embeds` (float32 [batch, tokens, hidden]) in place of `input_ids`, with
+    the updates of one built-in adapter or of none."""
+    decoder = replace(decoder, adapters=())
+    return _Builder(decoder, layout, context_length, accuracy_level, built_in, embedded=True).build()
+
+
 class _Builder:
-    def __init__(self, decoder: Decoder, layout: Layout, context_length: int, accuracy_level: int) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        layout: Layout,
+        context_length: int,
+        accuracy_level: int,
+        built_in: BuiltIn | None = None,
+        *,
+        embedded: bool = False,
+    ) -> None:
         self._decoder = decoder
+        self._input = EMBEDS if embedded else IDS
+        self._updates = built_in.updates if built_in else {}
         self._context_length = context_length
         self._accuracy_level = accuracy_level
         experts = any(isinstance(layer.mlp, Experts) for layer in decoder.layers)
         self._attention_level = BEFORE_ROUTER if experts else accuracy_level
-        self._graph = Graph(layout)
+        self._graph = Graph(layout, *([built_in.layout] if built_in else []))
         self._layout = layout
         self._stored = {weight.name: stored for stored in layout.stored for weight in stored.weights}
         self._changed = {stack.weights[0].name: stack for stack in changed(decoder)}
 
     def build(self) -> onnx.ModelProto:
         decoder, graph = self._decoder, self._graph
-        common = shared(graph, decoder, self._layout, self._context_length)
-        residual, update = embed(graph, self._stored[decoder.embedding.name]), None
+        common = shared(graph, decoder, self._layout, self._context_length, self._input)
+        residual, update = self._embedded(), None
         for i, layer in enumerate(decoder.layers):
             normed, residual = self._norm(layer.input_norm, layer.input_norm_bias, residual, update)
             qkv = self._packed_qkv(i, layer, normed)
@@ -64,6 +93,11 @@ class _Builder:
         normed, _ = self._norm(decoder.final_norm, decoder.final_norm_bias, residual, update)
         self._linear(decoder.lm_head, normed, decoder.lm_head_bias, output="logits")
         return graph.model(*self._signature())
+
+    def _embedded(self) -> str:
+        if self._input == EMBEDS:
+            return EMBEDS
+        return embed(self._graph, self._stored[self._decoder.embedding.name])
 
     def _norm(
         self, weight: Weight, bias: Weight | None, residual: str, update: str | None
@@ -100,6 +134,8 @@ class _Builder:
 
     def _adapted(self, weight: Weight, x: str, outputs: list[str]) -> list[str]:
         """The outputs of the stack that begins with `weight`, with an adapter's update where one changes it."""
+        if update := self._updates.get(weight.name):
+            return add_product(self._graph, update, x, outputs, self._accuracy_level)
         stack = self._changed.get(weight.name)
         return add_updates(self._graph, stack, x, outputs) if stack else outputs
 
@@ -113,17 +149,10 @@ class _Builder:
         level: int | None = None,
     ) -> str:
         """x times the transpose of all that is stored together with `weight`, plus the bias."""
-        graph, stored = self._graph, self._stored[weight.name]
+        stored = self._stored[weight.name]
+        level = self._accuracy_level if level is None else level
         output = output or f"{stored.name}.out"
-        if stored.format is not None:
-            level = self._accuracy_level if level is None else level
-            return matmul_nbits(graph, stored, x, output, bias=self._vector(bias), accuracy_level=level)
-        # transB in the operator: the checkpoint's [out, in] order fits as it is, and onnxruntime packs the
-        # weight once, where a Transpose node costs a second copy while loading.
-        values = float32(graph, graph.external(stored.tensors[0]), stored)
-        product = output if bias is None else f"{stored.name}.product"
-        graph.node("FusedMatMul", [x, values], product, domain=MICROSOFT, transB=1)
-        return product if bias is None else graph.node("Add", [product, self._vector(bias)], output)
+        return linear(self._graph, stored, x, output, bias=self._vector(bias), accuracy_level=level)
 
     def _signature(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
         attention, layers = self._decoder.attention, range(len(self._decoder.layers))
@@ -136,8 +165,12 @@ class _Builder:
             names = [f"{prefix}.{i}.{part}" for i in layers for part in ("key", "value")]
             return [info(name, TensorProto.FLOAT, shape) for name in names]
 
+        tokens = {
+            IDS: info(IDS, TensorProto.INT64, ["batch", "tokens"]),
+            EMBEDS: info(EMBEDS, TensorProto.FLOAT, ["batch", "tokens", self._decoder.hidden_size]),
+        }
         inputs = [
-            info("input_ids", TensorProto.INT64, ["batch", "tokens"]),
+            tokens[self._input],
             info("attention_mask", TensorProto.INT64, ["batch", "total"]),
             *cache("past_key_values", "past"),
             *adapter_inputs(self._decoder),

@@ -27,8 +27,11 @@ _ONNX_TYPES = {
 class Graph:
     """Nodes in order of use; a value is known by its name."""
 
-    def __init__(self, layout: Layout, *, opset: int = OPSET, ir_version: int = IR_VERSION) -> None:
-        self._layout = layout
+    def __init__(
+        self, layout: Layout, *others: Layout, opset: int = OPSET, ir_version: int = IR_VERSION
+    ) -> None:
+        """Of all data files that its weights lie in; no two of them have a tensor of one name."""
+        self._layouts = {name: each for each in (layout, *others) for name in each.offsets}
         self._opset, self._ir_version = opset, ir_version
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
@@ -67,9 +70,10 @@ class Graph:
             dims=dims or tensor.dims,
             data_location=TensorProto.EXTERNAL,
         )
+        layout = self._layouts[tensor.name]
         where = {
-            "location": self._layout.file,
-            "offset": str(self._layout.offsets[tensor.name]),
+            "location": layout.file,
+            "offset": str(layout.offsets[tensor.name]),
             "length": str(tensor.nbytes if nbytes is None else nbytes),
         }
         for key, value in where.items():

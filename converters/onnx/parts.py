@@ -74,6 +74,18 @@ def matmul_nbits(
     )
 
 
+def linear(graph: Graph, stored: Stored, x: str, output: str, *, bias: str = "", accuracy_level: int) -> str:
+    """x times the transpose of what is stored, in whatever storage, plus `bias`."""
+    if stored.format is not None:
+        return matmul_nbits(graph, stored, x, output, bias=bias, accuracy_level=accuracy_level)
+    # transB in the operator: the checkpoint's [out, in] order fits as it is, and onnxruntime packs the
+    # weight once, where a Transpose node costs a second copy while loading.
+    values = float32(graph, graph.external(stored.tensors[0]), stored)
+    product = f"{stored.name}.product" if bias else output
+    graph.node("FusedMatMul", [x, values], product, domain=MICROSOFT, transB=1)
+    return graph.node("Add", [product, bias], output) if bias else product
+
+
 NORMS: dict[Norm, str] = {"rms": "SimplifiedLayerNormalization", "layer": "LayerNormalization"}
 """The operators; those that add first are called the same with Skip before."""
 
