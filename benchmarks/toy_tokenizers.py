@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["bpe", "bpe-cl100k", "spm"]
+Kind = Literal["bpe", "bpe-cl100k", "bpe-multimodal", "spm"]
 
 # Pre-tokenizer patterns are facts of the formats: o200k (Phi-4-mini) and cl100k (Phi-4), as in tiktoken.
 _LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -26,6 +26,7 @@ _PATTERNS = {
     "bpe-cl100k": rf"{_SUFFIX}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 }
+_PATTERNS["bpe-multimodal"] = _PATTERNS["bpe"]
 _TEXT = """A checkpoint is a stream of tensors. The converter reads each tensor once, makes it smaller, and
 writes it down; what it wrote is then asked the same questions as what it read, and the answers are compared.
 def scale(values, step=32):
@@ -43,6 +44,11 @@ _PHI4_SPECIAL = [
     "<|endoftext|>", "<|im_start|>", "<|im_sep|>", "<|im_end|>",
     "<|system|>", "<|user|>", "<|assistant|>", "<|end|>",
 ]  # fmt: skip
+# Phi-4-multimodal's code and config say these numbers: its tokens for an image and for speech are the second and third.
+_MULTIMODAL_SPECIAL = {
+    "<|endoftext|>": 199999, "<|endoftext10|>": 200010, "<|endoftext11|>": 200011, "<|assistant|>": 200019,
+    "<|end|>": 200020, "<|user|>": 200021, "<|system|>": 200022,
+}  # fmt: skip
 _TURNS = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|>NL' + m['content'] + '<|end|>NL' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>NL' }}{% endif %}"
@@ -54,6 +60,7 @@ _IM_TURNS = (
 _TEMPLATES = {
     "bpe": _TURNS.replace("NL", ""),
     "bpe-cl100k": _IM_TURNS,
+    "bpe-multimodal": _TURNS.replace("NL", ""),
     "spm": _TURNS.replace("NL", "\\n"),
 }
 
@@ -63,6 +70,8 @@ def write_tokenizer(directory: Path, kind: Kind) -> dict[str, int]:
     special = _PHI3_SPECIAL if kind == "spm" else _PHI4_SPECIAL
     vocab, merges = _spm_vocab() if kind == "spm" else _byte_vocab()
     ids = {token: len(vocab) + i for i, token in enumerate(special)}
+    if kind == "bpe-multimodal":
+        special, ids = list(_MULTIMODAL_SPECIAL), _MULTIMODAL_SPECIAL
     # As in Phi-3-mini's tokenizer: the turn markers swallow the white space after them.
     added = [_added(ids[t], t, rstrip=kind == "spm" and t != "<|endoftext|>") for t in special]
     if kind == "spm":

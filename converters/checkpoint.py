@@ -182,7 +182,8 @@ class Checkpoint:
 
     def _checked_part(self, weight: Weight, part: Rows) -> TensorInfo:
         info = self._info(part.tensor)
-        fits = info.shape and info.shape[1:] == weight.shape[1:]
+        # A convolution's kernel of a single point is a matrix, with axes of one at its end.
+        fits = info.shape and _dropped_ones(info.shape[1:]) == _dropped_ones(weight.shape[1:])
         if not fits or not 0 <= part.start <= part.stop <= info.rows:
             raise CheckpointError(
                 f"tensor {shown(part.tensor)} has shape {list(info.shape)}, but weight {weight.name} "
@@ -200,6 +201,10 @@ class Checkpoint:
             view = out.reshape(-1).view(np.uint8).data
             read_into(self._descriptors[info.file], view, info.offset + start * row_bytes, info.file)
         self._log.add(info.name, start, stop)
+
+
+def _dropped_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1)
 
 
 def _add(tensors: dict[str, TensorInfo], tensor: TensorInfo) -> None:

@@ -93,6 +93,19 @@ class StrictConfig:
                 hint="convert a checkpoint without it, or add it to converters/models (CONTRIBUTING.md)",
             )
 
+    def require(self, key: str, *allowed: object) -> None:
+        """As `expect`, where the default is another value: CheckpointError when `key` is absent."""
+        if self.take(key) is None:
+            raise self._missing(key)
+        self.expect(key, *allowed)
+
+    def section(self, key: str) -> StrictConfig:
+        """The object at `key`, whose keys are to be taken and finished too; an empty one when absent."""
+        value = self.take(key, {})
+        if not isinstance(value, dict):
+            raise self._wrong(key, value, "an object")
+        return StrictConfig(value, f"{self._where}{key}.")
+
     def token_id(self, key: str, vocab_size: int) -> int | None:
         """A token id below `vocab_size`, or None."""
         ids = self.token_ids(key, vocab_size)

@@ -22,6 +22,29 @@ class TensorMap:
         self.check(tensor, *shape)
         return Weight(name, shape, (Rows(tensor, 0, shape[0]),))
 
+    def point(self, name: str, tensor: str, *shape: int) -> Weight:
+        """The matrix that a convolution's kernel of a single point [out, in, 1] is."""
+        self.check(tensor, *shape, 1)
+        return Weight(name, shape, (Rows(tensor, 0, shape[0]),))
+
+    def has(self, tensor: str) -> bool:
+        return tensor in self._tensors
+
+    def without_effect(self, prefix: str) -> None:
+        """Mark every tensor below `prefix` as used: parts that a model was saved with and does not compute with."""
+        self._used.update(name for name in self._tensors if name.startswith(prefix))
+
+    def shape(self, tensor: str, axes: int) -> tuple[int, ...]:
+        """Of a tensor that says a size which no config does. CheckpointError when it is missing or has other axes."""
+        info = self._tensors.get(tensor)
+        if info is None:
+            raise CheckpointError(f"tensor {shown(tensor)} is missing", hint=_MISMATCH)
+        if len(info.shape) != axes:
+            raise CheckpointError(
+                f"tensor {shown(tensor)} has shape {list(info.shape)}, not one of {axes} axes", hint=_MISMATCH
+            )
+        return info.shape
+
     def stacked(self, tensor: str, columns: int, rows: dict[str, int]) -> list[Weight]:
         """The weights whose rows stand one below the other in `tensor`: name -> number of rows, in order."""
         self.check(tensor, sum(rows.values()), columns)

@@ -23,19 +23,31 @@ ARCHITECTURE = "Phi3ForCausalLM"
 
 def describe(checkpoint: Checkpoint) -> Decoder:
     """The Decoder of a Phi-3 architecture checkpoint; errors as `converters.models.describe`."""
-    config = StrictConfig(checkpoint.config)
     expect_architecture(checkpoint, "phi3", ARCHITECTURE)
+    config, tensors = StrictConfig(checkpoint.config), TensorMap(checkpoint)
+    decoder = read_decoder(checkpoint, config, tensors)
+    config.finish()
+    tensors.finish()
+    return decoder
+
+
+def read_decoder(
+    checkpoint: Checkpoint, config: StrictConfig, tensors: TensorMap, *, linear: str = ""
+) -> Decoder:
+    """The part of `config` and `tensors` that a Phi-3 decoder is, in an architecture that may have more.
+
+    `linear`: what stands between the name of a linear layer and its `.weight`.
+    """
     _refuse_other_maths(config)
     vocab_size = config.integer("vocab_size")
     hidden_size = config.integer("hidden_size")
     context_length = config.integer("max_position_embeddings")
     attention = read_attention(config, hidden_size, context_length)
-    tensors = TensorMap(checkpoint)
     tie = config.flag("tie_word_embeddings", False)
     embedding = tensors.whole("embedding", EMBEDDING, vocab_size, hidden_size)
     inner = config.integer("intermediate_size")
     count = config.integer("num_hidden_layers")
-    decoder = Decoder(
+    return Decoder(
         model_type="phi3",
         architecture=ARCHITECTURE,
         vocab_size=vocab_size,
@@ -46,16 +58,13 @@ def describe(checkpoint: Checkpoint) -> Decoder:
         rope=read_rope(config, attention.head_dim, context_length),
         attention=attention,
         embedding=embedding,
-        layers=tuple(_layer(tensors, i, hidden_size, inner, attention) for i in range(count)),
+        layers=tuple(_layer(tensors, i, hidden_size, inner, attention, linear) for i in range(count)),
         final_norm=tensors.whole("final_norm", "model.norm.weight", hidden_size),
         lm_head=read_lm_head(checkpoint, tensors, embedding, tie=tie),
         bos_token_id=config.token_id("bos_token_id", vocab_size),
         eos_token_ids=read_eos_token_ids(checkpoint, config, vocab_size),
         pad_token_id=config.token_id("pad_token_id", vocab_size),
     )
-    config.finish()
-    tensors.finish()
-    return decoder
 
 
 def _refuse_other_maths(config: StrictConfig) -> None:
@@ -67,16 +76,18 @@ def _refuse_other_maths(config: StrictConfig) -> None:
         config.expect(key, 1)
 
 
-def _layer(tensors: TensorMap, index: int, hidden_size: int, inner: int, attention: Attention) -> Layer:
+def _layer(
+    tensors: TensorMap, index: int, hidden_size: int, inner: int, attention: Attention, linear: str
+) -> Layer:
     source, name = f"model.layers.{index}", f"layers.{index}"
     width, kv_width = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
     q, k, v = tensors.stacked(
-        f"{source}.self_attn.qkv_proj.weight",
+        f"{source}.self_attn.qkv_proj{linear}.weight",
         hidden_size,
         {f"{name}.attention.q": width, f"{name}.attention.k": kv_width, f"{name}.attention.v": kv_width},
     )
     gate, up = tensors.stacked(
-        f"{source}.mlp.gate_up_proj.weight",
+        f"{source}.mlp.gate_up_proj{linear}.weight",
         hidden_size,
         {f"{name}.mlp.gate": inner, f"{name}.mlp.up": inner},
     )
@@ -85,13 +96,13 @@ def _layer(tensors: TensorMap, index: int, hidden_size: int, inner: int, attenti
         q=q,
         k=k,
         v=v,
-        o=tensors.whole(f"{name}.attention.o", f"{source}.self_attn.o_proj.weight", hidden_size, width),
+        o=tensors.whole(f"{name}.attention.o", f"{source}.self_attn.o_proj{linear}.weight", hidden_size, width),
         post_attention_norm=tensors.whole(
             f"{name}.post_attention_norm", f"{source}.post_attention_layernorm.weight", hidden_size
         ),
         mlp=GatedMlp(
             gate=gate,
             up=up,
-            down=tensors.whole(f"{name}.mlp.down", f"{source}.mlp.down_proj.weight", hidden_size, inner),
+            down=tensors.whole(f"{name}.mlp.down", f"{source}.mlp.down_proj{linear}.weight", hidden_size, inner),
         ),
     )

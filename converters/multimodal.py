@@ -1,0 +1,30 @@
+"""A decoder with the encoders that feed it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from converters.decoder import Decoder, Weight
+from converters.encoders import Speech, Vision
+
+
+@dataclass(frozen=True)
+class Multimodal:
+    """`decoder.adapters` holds the updates that a modality needs, called as it is: `vision` for prompts with an image
+    (with speech or without), `speech` for prompts with speech alone; none for text."""
+
+    decoder: Decoder
+    vision: Vision | None
+    speech: Speech | None
+
+    def weights(self) -> Iterator[Weight]:
+        """Every weight once: the decoder's, the encoders', then the halves of the adapters' updates."""
+        yield from self.decoder.weights()
+        for encoder in (self.vision, self.speech):
+            if encoder is not None:
+                yield from encoder.weights()
+        halves = {
+            half.name: half for lora in self.decoder.adapters for pair in lora.pairs for half in (pair.a, pair.b)
+        }
+        yield from halves.values()
