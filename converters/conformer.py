@@ -77,9 +77,23 @@ def read_conformer(
         subsampling=tuple(
             Subsampling(
                 # Every third module is the ReLU.
-                _kernel(tensors, f"speech.subsampling.{i}.depthwise", f"{convolutions}.{3 * i + 2}", channels, 1, 3, 3),
                 _kernel(
-                    tensors, f"speech.subsampling.{i}.pointwise", f"{convolutions}.{3 * i + 3}", channels, channels, 1, 1
+                    tensors,
+                    f"speech.subsampling.{i}.depthwise",
+                    f"{convolutions}.{3 * i + 2}",
+                    channels,
+                    1,
+                    3,
+                    3,
+                ),
+                _kernel(
+                    tensors,
+                    f"speech.subsampling.{i}.pointwise",
+                    f"{convolutions}.{3 * i + 3}",
+                    channels,
+                    channels,
+                    1,
+                    1,
                 ),
             )
             for i in range(HALVINGS - 1)

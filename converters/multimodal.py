@@ -25,6 +25,9 @@ class Multimodal:
             if encoder is not None:
                 yield from encoder.weights()
         halves = {
-            half.name: half for lora in self.decoder.adapters for pair in lora.pairs for half in (pair.a, pair.b)
+            half.parts: half
+            for lora in self.decoder.adapters
+            for pair in lora.pairs
+            for half in (pair.a, pair.b)
         }
         yield from halves.values()

@@ -39,7 +39,9 @@ def tower_layers(tensors: TensorMap, tower: str, sizes: TowerSizes) -> tuple[Vis
     used = sizes.layers - 1
     for part in (f"encoder.layers.{used}", "post_layernorm", "head"):
         tensors.without_effect(f"{tower}.{part}.")
-    return tuple(_layer(tensors, f"{tower}.encoder.layers.{i}", f"vision.layers.{i}", sizes) for i in range(used))
+    return tuple(
+        _layer(tensors, f"{tower}.encoder.layers.{i}", f"vision.layers.{i}", sizes) for i in range(used)
+    )
 
 
 def check_grid(crop: int, patch: int, patches: int, heads: int, hidden: int) -> None:

@@ -1,7 +1,7 @@
 """Architectures: one file each, named after the config's model_type. The directory is the registry.
 
-A file `<model_type>.py` here has `describe(checkpoint: Checkpoint) -> Decoder`. A package can bring one from
-outside with an entry point of that name in the group `edge.models` that leads to such a function.
+A file `<model_type>.py` here has `describe(checkpoint: Checkpoint) -> Decoder | Multimodal`. A package can bring one
+from outside with an entry point of that name in the group `edge.models` that leads to such a function.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import cast
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import CheckpointError, UnsupportedError
+from converters.multimodal import Multimodal
 from converters.strict_json import shown
 
 GROUP = "edge.models"
-Describe = Callable[[Checkpoint], Decoder]
+Describe = Callable[[Checkpoint], Decoder | Multimodal]
 
 
 def supported() -> list[str]:
@@ -28,6 +29,18 @@ def supported() -> list[str]:
 
 
 def describe(checkpoint: Checkpoint) -> Decoder:
+    """As `describe_whole`, of a model of text alone; UnsupportedError for one that takes images or speech too."""
+    model = describe_whole(checkpoint)
+    if isinstance(model, Multimodal):
+        raise UnsupportedError(
+            f"config.json: model_type {shown(checkpoint.config['model_type'])} takes images or speech, which "
+            "cannot be done with it here",
+            hint="choose a model of text alone",
+        )
+    return model
+
+
+def describe_whole(checkpoint: Checkpoint) -> Decoder | Multimodal:
     """What the checkpoint computes, with a handle to every weight; reads headers and configs only.
 
     Raises CheckpointError when config and tensors do not fit, and UnsupportedError that names the config key

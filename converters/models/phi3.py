@@ -96,13 +96,17 @@ def _layer(
         q=q,
         k=k,
         v=v,
-        o=tensors.whole(f"{name}.attention.o", f"{source}.self_attn.o_proj{linear}.weight", hidden_size, width),
+        o=tensors.whole(
+            f"{name}.attention.o", f"{source}.self_attn.o_proj{linear}.weight", hidden_size, width
+        ),
         post_attention_norm=tensors.whole(
             f"{name}.post_attention_norm", f"{source}.post_attention_layernorm.weight", hidden_size
         ),
         mlp=GatedMlp(
             gate=gate,
             up=up,
-            down=tensors.whole(f"{name}.mlp.down", f"{source}.mlp.down_proj{linear}.weight", hidden_size, inner),
+            down=tensors.whole(
+                f"{name}.mlp.down", f"{source}.mlp.down_proj{linear}.weight", hidden_size, inner
+            ),
         ),
     )
