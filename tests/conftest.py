@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.random_checkpoint import MOE_SHAPES, MOE_TOKENIZERS, SHAPES, TOKENIZERS, write_checkpoint
+from benchmarks.tiny_multimodal import Layout, write_multimodal
 
 _WRITER_OPTIONS = {"seed", "dtype", "shards", "tokenizer"}
 
@@ -40,5 +42,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             write_checkpoint(directory, config, **options)
             made[key] = directory
         return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_multimodal(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`tiny_multimodal(layout)`: as `tiny`, of the layouts in benchmarks.tiny_multimodal."""
+
+    @cache
+    def make(layout: Layout, *, adapters: bool = True) -> Path:
+        directory = tmp_path_factory.mktemp(layout)
+        write_multimodal(directory, layout, adapters=adapters)
+        return directory
 
     return make

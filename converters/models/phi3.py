@@ -23,21 +23,21 @@ ARCHITECTURE = "Phi3ForCausalLM"
 
 def describe(checkpoint: Checkpoint) -> Decoder:
     """The Decoder of a Phi-3 architecture checkpoint; errors as `converters.models.describe`."""
+    expect_architecture(checkpoint, ARCHITECTURE)
     config, tensors = StrictConfig(checkpoint.config), TensorMap(checkpoint)
-    decoder = read_decoder(checkpoint, config, tensors, ARCHITECTURE)
+    decoder = read_decoder(checkpoint, config, tensors)
     config.finish()
     tensors.finish()
     return decoder
 
 
 def read_decoder(
-    checkpoint: Checkpoint, config: StrictConfig, tensors: TensorMap, architecture: str, *, linear: str = ""
+    checkpoint: Checkpoint, config: StrictConfig, tensors: TensorMap, *, linear: str = ""
 ) -> Decoder:
-    """The part of `config` and `tensors` that a Phi-3 decoder is, in an `architecture` that may have more.
+    """The part of `config` and `tensors` that a Phi-3 decoder is, in an architecture that may have more.
 
     `linear`: what stands between the name of a linear layer and its `.weight`.
     """
-    expect_architecture(checkpoint, architecture)
     _refuse_other_maths(config)
     vocab_size = config.integer("vocab_size")
     hidden_size = config.integer("hidden_size")

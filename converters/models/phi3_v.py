@@ -10,6 +10,7 @@ from converters.checkpoint import Checkpoint
 from converters.clip import read_clip
 from converters.encoders import Vision
 from converters.errors import CheckpointError
+from converters.model_parts import expect_architecture
 from converters.models.phi3 import read_decoder
 from converters.multimodal import Multimodal
 from converters.strict_config import StrictConfig
@@ -21,8 +22,9 @@ _ENCODER = "model.vision_embed_tokens"
 
 def describe(checkpoint: Checkpoint) -> Multimodal:
     """The whole model; errors as `converters.models.describe`."""
+    expect_architecture(checkpoint, ARCHITECTURE)
     config, tensors = StrictConfig(checkpoint.config), TensorMap(checkpoint)
-    decoder = read_decoder(checkpoint, config, tensors, ARCHITECTURE)
+    decoder = read_decoder(checkpoint, config, tensors)
     layer = config.section("embd_layer")
     layer.require("embedding_cls", "image")
     layer.require("hd_transform_order", "sub_glb")

@@ -11,6 +11,7 @@ from converters.checkpoint import Checkpoint
 from converters.conformer import Names as SpeechNames
 from converters.conformer import Sizes, read_conformer
 from converters.encoders import Speech, Vision
+from converters.model_parts import expect_architecture
 from converters.models.phi3 import read_decoder
 from converters.models.phi4mm import AUDIO_TOKEN, IMAGE_TOKEN
 from converters.multimodal import Multimodal
@@ -41,8 +42,9 @@ _OF_SAVING = ("model_type", "dtype", "torch_dtype", "_attn_implementation_autose
 
 def describe(checkpoint: Checkpoint) -> Multimodal:
     """The whole model; errors as `converters.models.describe`."""
+    expect_architecture(checkpoint, ARCHITECTURE)
     config, tensors = StrictConfig(checkpoint.config), TensorMap(checkpoint)
-    decoder = read_decoder(checkpoint, config, tensors, ARCHITECTURE)
+    decoder = read_decoder(checkpoint, config, tensors)
     vision = _vision(config.section("vision_config"), tensors, decoder.hidden_size)
     speech = _speech(config.section("audio_config"), tensors, decoder.hidden_size)
     config.finish()

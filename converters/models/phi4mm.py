@@ -13,6 +13,7 @@ from converters.conformer import Names as SpeechNames
 from converters.conformer import Sizes, read_conformer
 from converters.decoder import Decoder, Lora, LoraPair, Rows, Weight
 from converters.encoders import Speech, Vision
+from converters.model_parts import expect_architecture
 from converters.models.phi3 import read_decoder
 from converters.multimodal import Multimodal
 from converters.siglip import Names as VisionNames
@@ -39,8 +40,9 @@ _SPEECH_NAMES = SpeechNames(
 
 def describe(checkpoint: Checkpoint) -> Multimodal:
     """The whole model; errors as `converters.models.describe`."""
+    expect_architecture(checkpoint, ARCHITECTURE)
     config, tensors = StrictConfig(checkpoint.config), TensorMap(checkpoint)
-    decoder = read_decoder(checkpoint, config, tensors, ARCHITECTURE, linear=".base_layer")
+    decoder = read_decoder(checkpoint, config, tensors, linear=".base_layer")
     adapters = tuple(_adapter(config, tensors, decoder, name) for name in _ADAPTERS)
     embedding = config.section("embd_layer")
     embedding.require("embedding_cls", "image_audio")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
@@ -46,6 +47,20 @@ class Graph:
         )
         return names[0]
 
+    def inside(
+        self,
+        name: str,
+        inputs: list[onnx.ValueInfoProto],
+        outputs: list[onnx.ValueInfoProto],
+        add: Callable[[], object],
+    ) -> onnx.GraphProto:
+        """The graph of an attribute (of Scan or If) with the nodes that `add` adds; it sees the values around it, and
+        every constant and tensor stays outside."""
+        around, self._nodes = self._nodes, []
+        add()
+        nodes, self._nodes = self._nodes, around
+        return helper.make_graph(nodes, name, inputs, outputs)
+
     def constant(self, name: str, values: Any) -> str:
         """A small tensor inside the graph file: an array as it is, other values as int64."""
         array = values if isinstance(values, np.ndarray) else np.asarray(values, np.int64)
@@ -81,12 +96,17 @@ class Graph:
         self._initializers[name] = proto
         return name
 
-    def model(self, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    def model(
+        self,
+        inputs: list[onnx.ValueInfoProto],
+        outputs: list[onnx.ValueInfoProto],
+        name: str = "decoder",
+    ) -> onnx.ModelProto:
         """The whole graph; ValueError when two values have one name."""
         made = [name for node in self._nodes for name in node.output if name]
         if len({*made, *self._initializers}) < len(made) + len(self._initializers):
             raise ValueError("two values of the graph have one name")
-        graph = helper.make_graph(self._nodes, "decoder", inputs, outputs, list(self._initializers.values()))
+        graph = helper.make_graph(self._nodes, name, inputs, outputs, list(self._initializers.values()))
         opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(MICROSOFT, 1)]
         return helper.make_model(
             graph, opset_imports=opsets, ir_version=self._ir_version, producer_name="edge"

@@ -16,17 +16,22 @@ from quant.blocks import BLOCK
 def embed(graph: Graph, stored: Stored) -> str:
     """Rows of the embedding at `input_ids`, float32. Tied, block-quantized: the very bytes that the lm_head
     multiplies by."""
+    return gather(graph, stored, "input_ids", "embedded")
+
+
+def gather(graph: Graph, stored: Stored, rows: str, output: str) -> str:
+    """Rows of a stored matrix at the indices `rows`, float32."""
     if stored.format is None:
         table = graph.external(stored.tensors[0])
-        return float32(graph, graph.node("Gather", [table, "input_ids"], "embedded"), stored)
+        return float32(graph, graph.node("Gather", [table, rows], output), stored)
     codes, *others = stored.tensors
     # GatherBlockQuantized wants two axes where MatMulNBits wants three: a second view, no Reshape, because
     # onnxruntime folds a Reshape of an initializer into a copy.
     table = graph.external(codes, name=f"{codes.name}.rows", dims=(codes.dims[0], codes.row_bytes))
     return graph.node(
         "GatherBlockQuantized",
-        [table, "input_ids", *(graph.external(tensor) for tensor in others)],
-        "embedded",
+        [table, rows, *(graph.external(tensor) for tensor in others)],
+        output,
         domain=MICROSOFT,
         bits=stored.format.bits,
         block_size=BLOCK,
