@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,12 @@ from converters.onnx.rotary import Tables, cache_chunks
 from converters.onnx.tokenizer_files import read_tokenizer_files
 from converters.positioned import Coverage
 from converters.writer import Encoded, Storages
+
+
+class Model(Protocol):
+    """A decoder, with encoders or without."""
+
+    def weights(self) -> Iterator[Weight]: ...
 
 
 def open_writer(
@@ -50,11 +57,11 @@ class OnnxWriter:
     """ArtifactWriter: every row goes to its place in the data file that holds its weight."""
 
     def __init__(
-        self, decoder: Decoder, layouts: Sequence[Layout], directory: Path, small_files: dict[str, bytes]
+        self, model: Model, layouts: Sequence[Layout], directory: Path, small_files: dict[str, bytes]
     ) -> None:
         self._directory = directory
         self._small_files = small_files
-        self._coverage = Coverage(decoder.weights())
+        self._coverage = Coverage(model.weights())
         self._files: list[DataFile] = []
         try:
             for layout in layouts:
@@ -94,7 +101,7 @@ class OnnxWriter:
 
 
 def begin(
-    decoder: Decoder,
+    model: Model,
     layouts: Sequence[Layout],
     directory: Path,
     small_files: dict[str, bytes],
@@ -104,7 +111,7 @@ def begin(
     """Make the directory, lay the data files out, and write what no weight decides: rotary tables, and rows of
     `constants` (tensor, first row, rows)."""
     directory.mkdir(parents=True, exist_ok=True)
-    writer = OnnxWriter(decoder, layouts, directory, small_files)
+    writer = OnnxWriter(model, layouts, directory, small_files)
     try:
         writer.write_rotary_tables(tables)
         for tensor, first, rows in constants:
