@@ -1,14 +1,14 @@
 """onnxruntime-genai: runs a folder with genai_config.json.
 
 We append tokens and read logits ourselves, so genai's own treatment of LongRoPE (inside its token generator)
-never runs; `append` does it here. A cache made with short factors is wrong once the total length passes
-the original context (measured on a random model: logits off by 3), and the other way round.
+never runs; `edge.runtimes.chunked` does it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,14 +19,10 @@ from converters.adapter_files import find_adapters
 from converters.errors import MachineError, UnsupportedError
 from edge.engine_settings import EngineSettings
 from edge.runtimes.adapters import get_adapter
+from edge.runtimes.chunked import Chunked
 from edge.runtimes.folder import Folder, read_folder
-from edge.runtimes.longrope import room
 from edge.runtimes.protocol import Dialect
 from edge.runtimes.tokenizer import FolderTokenizer
-
-_LOGITS_BYTES = 128 << 20
-"""genai keeps float32 logits of every position of one append: prompts go in chunks of about this much."""
-_MAX_CHUNK = 512
 
 
 def accepts(path: Path) -> bool:
@@ -53,7 +49,7 @@ def _overlay(folder: Folder, settings: EngineSettings) -> dict[str, Any]:
     return {"model": {"pad_token_id": folder.vocab_size, "decoder": {"session_options": options}}}
 
 
-class GenaiRuntime:
+class GenaiRuntime(Chunked):
     """See `Runtime`."""
 
     settings: ClassVar[tuple[str, ...]] = ("threads", "batch", "spinning")
@@ -63,15 +59,10 @@ class GenaiRuntime:
 
         settings.only("onnxruntime-genai", self.settings)
         self.name = f"onnxruntime-genai {og.__version__}"
-        self.context_length = folder.context_length
-        self.vocab_size = folder.vocab_size
+        super().__init__(folder.context_length, folder.vocab_size, folder.switch, settings.batch)
         self._og = og
         self._stop_ids = folder.stop_ids
         self._tokenizer = FolderTokenizer(folder.path)
-        self._switch = folder.switch
-        self._chunk = max(16, min(settings.batch or _MAX_CHUNK, _LOGITS_BYTES // (4 * folder.vocab_size)))
-        self._ids: list[int] = []
-        self._long = False
         self.adapter: str | None = None
         self._files = find_adapters(folder.path)
         self._path = folder.path
@@ -121,75 +112,28 @@ class GenaiRuntime:
             ) from None
         self.adapter = name
 
-    @property
-    def position(self) -> int:
-        return len(self._ids)
+    def _go_back(self, position: int) -> None:
+        with self._telling():
+            if self._generator.token_count() != position:
+                self._generator.rewind_to(position)
 
-    @property
-    def room(self) -> int:
-        return room(self.position, self.context_length, self._switch)
+    def _feed(self, ids: Sequence[int]) -> None:
+        with self._telling():
+            self._generator.append_tokens(np.asarray(ids, np.int32).reshape(1, -1))
 
-    def append(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        for _ in self._run(ids):
-            pass
-        last: NDArray[np.float32] = np.asarray(self._generator.get_logits(), dtype=np.float32).reshape(-1)
-        return last
+    def _last(self) -> NDArray[np.float32]:
+        return np.asarray(self._generator.get_logits(), dtype=np.float32).reshape(-1)
 
-    def append_all(self, ids: Sequence[int]) -> NDArray[np.float32]:
-        return self._every(ids, self.position)
-
-    def teacher_forced(self, ids: Sequence[int], *, first: int = 0) -> NDArray[np.float32]:
-        self.rewind(0)
-        return self._every(ids, first)
-
-    def _every(self, new: Sequence[int], first: int) -> NDArray[np.float32]:
-        """Feed `new`; logits of every position from `first` on."""
-        logits = np.empty((self.position + len(new) - first, self.vocab_size), np.float32)
-        for start, stop in self._run(new):
-            begin = max(start, first)
-            if begin < stop:
-                chunk = self._generator.get_output("logits")[0]
-                logits[begin - first : stop - first] = chunk[begin - start :]
+    def _all(self) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = self._generator.get_output("logits")[0]
         return logits
 
-    def _run(self, new: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """Feed `new` in chunks; yields the [start, stop) positions of each chunk after it ran."""
-        total = self._total(new)
-        long = self._switch is not None and total > self._switch
-        ids = [*self._ids, *new]
-        start = len(self._ids)
-        if long != self._long or start == 0:
-            start = 0
-            self._long = long
-        self._ids = []  # what an interrupt leaves: nothing that counts as cached
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
         try:
-            if self._generator.token_count() != start:
-                self._generator.rewind_to(start)
-            while start < total:
-                # The graph picks its factors by the length so far: the first chunk must be past the switch.
-                least = self._switch + 1 if long and start == 0 and self._switch is not None else self._chunk
-                stop = min(total, start + max(self._chunk, least))
-                self._generator.append_tokens(np.asarray(ids[start:stop], np.int32).reshape(1, -1))
-                self._ids = ids[:stop]
-                yield start, stop
-                start = stop
+            yield
         except RuntimeError as error:
             raise MachineError(f"{self.name}: {error}", hint="edge doctor") from None
-
-    def _total(self, new: Sequence[int]) -> int:
-        """Tokens in the cache once `new` are in. UnsupportedError when they are too many."""
-        total = len(self._ids) + len(new)
-        if not new or total > self.context_length:
-            raise UnsupportedError(
-                f"{len(self._ids)} + {len(new)} tokens do not fit a context of {self.context_length}",
-                hint="--context N with a larger N, or a shorter prompt",
-            )
-        return total
-
-    def rewind(self, position: int) -> None:
-        if not 0 <= position <= len(self._ids):
-            raise ValueError(f"rewind to {position} of {len(self._ids)}")
-        del self._ids[position:]
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         return self._tokenizer.encode(text, special=special)
