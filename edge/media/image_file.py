@@ -1,0 +1,88 @@
+"""An image file as a person sees it: upright, in RGB, transparency on white."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from converters.errors import MediaError
+from edge.media.path_checks import require_file
+
+# Pillow reads more; these have no need of another program (EPS runs Ghostscript) and are what people have.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# A phone's 108 megapixels and 10,000 x 10,000 fit. Pillow holds 4 bytes a pixel, up to three times while converting.
+MAX_PIXELS = 1 << 27
+# A decoder may hold the whole file beside the pixels.
+MAX_BYTES = 1 << 29
+WHITE = (255, 255, 255)
+
+_KINDS = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+
+
+def read_image(path: Path) -> Image.Image:
+    """The first picture of the file, mode RGB. One image of up to MAX_PIXELS is in memory.
+
+    The original code takes what Pillow decodes and calls `convert("RGB")`, which is the same bytes for an opaque
+    8-bit image that needs no turning. It is not what a person sees, and here differs, for
+    - a photo whose EXIF says how to turn it: turned (transformers' `load_image` does so too);
+    - transparency: blended on white, the colour that the models pad with. `convert` shows the colour that lies
+      under the transparent pixels, mostly black: a black drawing on a transparent ground becomes a black square;
+    - 16-bit gray: the high byte of each pixel, as Pillow does for 16-bit colour. `convert` cuts at 255: all white.
+    Colour profiles are ignored, as in the original.
+
+    MediaError: not a file or not one of FORMATS, damaged or cut short, more than MAX_PIXELS or MAX_BYTES (found
+    before the pixels are allocated), or without an 8-bit meaning (32-bit integers, floats).
+    """
+    if require_file(path, "an image") > MAX_BYTES:
+        raise MediaError(f"{path} is larger than {MAX_BYTES >> 20} MiB", hint=_smaller())
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limit is lower to warn and higher to refuse; the one that counts is below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise MediaError(f"{path} is not an image that edge reads", hint=f"save it as {_KINDS}") from None
+    except Image.DecompressionBombError:
+        raise _too_many_pixels(path) from None
+    except Exception as error:  # Hostile headers make Pillow's decoders raise whatever they stumble over.
+        raise _damaged(path, error) from None
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise _too_many_pixels(path)
+        try:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+        except Exception as error:
+            raise _damaged(path, error) from None
+    if upright.mode in ("I", "F"):
+        raise MediaError(
+            f"{path} has 32-bit pixels (mode {upright.mode}), whose black and white nobody knows",
+            hint="save it with 8 or 16 bits a channel",
+        )
+    return _rgb(upright)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.has_transparency_data:
+        colours = image.convert("RGBA")
+        image = Image.new("RGB", image.size, WHITE)
+        image.paste(colours, mask=colours.getchannel("A"))
+    return image.convert("RGB")
+
+
+def _smaller() -> str:
+    return f"make it smaller: the model sees at most a few megapixels, edge opens {MAX_PIXELS / 1e6:.0f}"
+
+
+def _too_many_pixels(path: Path) -> MediaError:
+    return MediaError(f"{path} has more than {MAX_PIXELS / 1e6:.0f} megapixels", hint=_smaller())
+
+
+def _damaged(path: Path, error: Exception) -> MediaError:
+    told = " ".join(str(error).split()) or type(error).__name__
+    return MediaError(f"{path} is damaged: {told[:200]}", hint="open it in an image viewer and save it again")
