@@ -50,7 +50,7 @@ def phi4mm_speech() -> dict[str, Any]:
     Microsoft's own file, made for an older version, is without it.
     """
     mel = {"chunk_size": 30, "n_fft": 512, "n_mel": 80, "feature_first": 0, "no_padding": 1}
-    parts = {
+    parts: dict[str, dict[str, Any]] = {
         "stft_normal": _STFT_16K,
         "logmel": {**mel, "hop_length": 160},
         "stft_normal_8k": _STFT_8K,

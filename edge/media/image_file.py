@@ -39,33 +39,33 @@ def read_image(path: Path) -> Image.Image:
     if require_file(path, "an image") > MAX_BYTES:
         raise MediaError(f"{path} is larger than {MAX_BYTES >> 20} MiB", hint=_smaller())
     try:
-        with warnings.catch_warnings():
-            # Pillow's own limit is lower to warn and higher to refuse; the one that counts is below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
+        # What a decoder thinks of metadata it skips is nothing a person can act on.
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            return _decode(path, image)
+    except MediaError:
+        raise
     except UnidentifiedImageError:
         raise MediaError(f"{path} is not an image that edge reads", hint=f"save it as {_KINDS}") from None
     except Image.DecompressionBombError:
         raise _too_many_pixels(path) from None
-    except Exception as error:  # Hostile headers make Pillow's decoders raise whatever they stumble over.
-        raise _damaged(path, error) from None
-    with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise _too_many_pixels(path)
-        try:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-        except Exception as error:
-            raise _damaged(path, error) from None
-    if upright.mode in ("I", "F"):
+    except Exception as error:  # Hostile files make Pillow's decoders raise whatever they stumble over.
+        told = " ".join(str(error).split()) or type(error).__name__
         raise MediaError(
-            f"{path} has 32-bit pixels (mode {upright.mode}), whose black and white nobody knows",
+            f"{path} is damaged: {told[:200]}", hint="open it in an image viewer and save it again"
+        ) from None
+
+
+def _decode(path: Path, image: Image.Image) -> Image.Image:
+    """RGB from an opened image, whose pixels are not yet read."""
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_many_pixels(path)
+    if image.mode in ("I", "F"):
+        raise MediaError(
+            f"{path} has 32-bit pixels (mode {image.mode}), whose black and white nobody knows",
             hint="save it with 8 or 16 bits a channel",
         )
-    return _rgb(upright)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.has_transparency_data:
@@ -81,8 +81,3 @@ def _smaller() -> str:
 
 def _too_many_pixels(path: Path) -> MediaError:
     return MediaError(f"{path} has more than {MAX_PIXELS / 1e6:.0f} megapixels", hint=_smaller())
-
-
-def _damaged(path: Path, error: Exception) -> MediaError:
-    told = " ".join(str(error).split()) or type(error).__name__
-    return MediaError(f"{path} is damaged: {told[:200]}", hint="open it in an image viewer and save it again")

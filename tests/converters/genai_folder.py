@@ -133,4 +133,4 @@ def _tokenizer() -> dict[str, dict[str, Any]]:
 
 def arrays(named: Any) -> dict[str, NDArray[Any]]:
     """Every tensor that the processor made, copied."""
-    return {name: np.array(named[name].as_numpy()) for name in named.keys()}
+    return {name: np.array(named[name].as_numpy()) for name in list(named.keys())}
