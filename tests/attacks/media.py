@@ -36,6 +36,10 @@ def recording(kind: str, subtype: str | None = None, frames: int = 8000) -> byte
     return file.getvalue()
 
 
+def half(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
 def patched(data: bytes, offset: int, form: str, value: int) -> bytes:
     changed = bytearray(data)
     struct.pack_into(form, changed, offset, value)
@@ -51,12 +55,12 @@ def nan_wav() -> bytes:
 IMAGES: dict[str, tuple[Callable[[], bytes], str]] = {
     "text": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     "svg": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
-    "half a png": (lambda: picture("PNG")[:9000], "damaged"),
-    "half a jpeg": (lambda: picture("JPEG")[:2500], "damaged"),
-    "half a webp": (lambda: picture("WEBP")[:2000], "damaged"),
-    "half a gif": (lambda: picture("GIF")[:3000], "damaged"),
-    "half a bmp": (lambda: picture("BMP")[:3000], "damaged"),
-    "half a tiff": (lambda: picture("TIFF")[:3000], "image"),
+    "half a png": (lambda: half(picture("PNG")), "damaged"),
+    "half a jpeg": (lambda: half(picture("JPEG")), "damaged"),
+    "half a webp": (lambda: half(picture("WEBP")), "damaged"),
+    "half a gif": (lambda: half(picture("GIF")), "damaged"),
+    "half a bmp": (lambda: half(picture("BMP")), "damaged"),
+    "half a tiff": (lambda: half(picture("TIFF")), "image"),
     "png of no pixels": (lambda: png_header(0, 0), "image"),
     "png without pixels": (lambda: png_header(1000, 1000), "damaged"),
     "png of 3.6 gigapixels": (lambda: png_header(60_000, 60_000), "megapixels"),
@@ -74,10 +78,10 @@ IMAGES: dict[str, tuple[Callable[[], bytes], str]] = {
 
 AUDIO: dict[str, tuple[Callable[[], bytes], str]] = {
     "text": (lambda: b"hello, this is no sound\n" * 9, "as audio"),
-    "half a wav": (lambda: recording("WAV")[:8000], "cut short"),
-    "half an aiff": (lambda: recording("AIFF")[:8000], "cut short"),
-    "half a flac": (lambda: recording("FLAC", frames=99_000)[:20_000], "flac"),
-    "half an mp3": (lambda: recording("MP3", frames=99_000)[:8000], "cut short"),
+    "half a wav": (lambda: half(recording("WAV")), "cut short"),
+    "half an aiff": (lambda: half(recording("AIFF")), "cut short"),
+    "half a flac": (lambda: half(recording("FLAC", frames=99_000)), "flac"),
+    "half an mp3": (lambda: half(recording("MP3", frames=99_000)), "cut short"),
     "wav header alone": (lambda: recording("WAV")[:44], "cut short"),
     "wav of no channels": (lambda: patched(recording("WAV"), 22, "<H", 0), "Channel count is zero"),
     "wav of 65,535 channels": (lambda: patched(recording("WAV"), 22, "<H", 65535), "channels"),
