@@ -61,11 +61,10 @@ def read_audio(path: Path) -> Audio:
             samples = np.concatenate(
                 [np.zeros(0, np.float32), *(block.astype(np.float32) for block in blocks)]
             )
-    except (
-        soundfile.SoundFileError,
-        TypeError,
-    ) as error:  # TypeError: it takes a name in .raw for raw samples.
-        told = " ".join(str(getattr(error, "error_string", error)).split())
+    except TypeError:  # What soundfile raises for a name in .raw.
+        raise MediaError(f"{path} is a file of raw samples: nothing says at what rate", hint=_SAVE) from None
+    except soundfile.SoundFileError as error:
+        told = " ".join(str(getattr(error, "error_string", error)).removeprefix("Error : ").split())
         raise MediaError(f"{path} cannot be read as audio: {told[:200]}", hint=_SAVE) from None
     if len(samples) < MIN_SECONDS * target:
         raise MediaError(

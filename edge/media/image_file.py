@@ -61,7 +61,7 @@ def _decode(path: Path, image: Image.Image) -> Image.Image:
         raise _too_many_pixels(path)
     if image.mode in ("I", "F"):
         raise MediaError(
-            f"{path} has 32-bit pixels (mode {image.mode}), whose black and white nobody knows",
+            f"{path} has 32-bit pixels (mode {image.mode}), and nothing says which value is white",
             hint="save it with 8 or 16 bits a channel",
         )
     image.load()
@@ -76,7 +76,9 @@ def _decode(path: Path, image: Image.Image) -> Image.Image:
 
 
 def _smaller() -> str:
-    return f"make it smaller: the model sees at most a few megapixels, edge opens {MAX_PIXELS / 1e6:.0f}"
+    return (
+        f"make it smaller: edge opens up to {MAX_PIXELS / 1e6:.0f} megapixels, and the model sees less than 8"
+    )
 
 
 def _too_many_pixels(path: Path) -> MediaError:

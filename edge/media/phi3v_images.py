@@ -47,7 +47,8 @@ def _canvas(image: Image.Image, num_crops: int) -> Bytes:
 
     An upright image is laid on its side for this and set up again, which is not the same as scaling its height.
     """
-    upright = image.width < image.height
+    given = image.size
+    upright = given[0] < given[1]
     if upright:
         image = image.transpose(Image.Transpose.TRANSPOSE)
     ratio = image.width / image.height
@@ -58,8 +59,8 @@ def _canvas(image: Image.Image, num_crops: int) -> Bytes:
     height = int(width / ratio)
     if not height:
         raise MediaError(
-            f"an image of {image.width} x {image.height} pixels is too long and thin: scaled to the model's "
-            f"{width} nothing is left of it",
+            f"an image of {given[0]} x {given[1]} pixels is too long and thin: at the model's {width} pixels of "
+            "length nothing of its width is left",
             hint="cut it into pieces of a more even shape",
         )
     rows = math.ceil(height / SIDE)

@@ -189,5 +189,5 @@ def test_too_long_and_thin_is_refused_at_the_originals_limit() -> None:
     phi4mm_images([noise(1613, 10)])
     with pytest.raises(MediaError, match="2240 x 9"):
         phi4mm_images([noise(1793, 8)])
-    with pytest.raises(MediaError, match="4481 x 1 pixels is too long"):
-        phi3v_images([noise(4481, 1)], 4)
+    with pytest.raises(MediaError, match="1 x 4481 pixels is too long"):
+        phi3v_images([noise(1, 4481)], 4)
