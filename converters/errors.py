@@ -28,6 +28,10 @@ class UnsupportedError(EdgeError):
     """Something well-formed that cannot be converted or run rightly; names the key, op or tensor."""
 
 
+class MediaError(EdgeError):
+    """An image or a recording that is missing, damaged, too large or of an unknown kind; names the file."""
+
+
 class BundleError(EdgeError):
     """A bundle that is missing, incomplete or altered; names the file."""
 
