@@ -19,7 +19,7 @@ from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect, Runtime
 
 __all__ = ["DEFAULT_CONTEXT", "Dialect", "Engine", "EngineSettings", "Runtime", "accepts", "open_runtime"]
 
-_BUILT_IN = ("edge.runtimes.qnn", "edge.runtimes.dml", "edge.runtimes.genai", "edge.runtimes.llamacpp")
+_BUILT_IN = tuple(f"edge.runtimes.{name}" for name in ("multimodal", "qnn", "dml", "genai", "llamacpp"))
 
 
 class Engine(Protocol):

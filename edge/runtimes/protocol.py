@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -83,6 +84,37 @@ class Runtime(Protocol):
         """Template, start and stop tokens, read from the artifact itself."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Medium:
+    """An image or a recording ready for a prompt: `ids` stand in it for the file, `after` follows them as text.
+
+    kind: "image" or "audio". key: of the content; two files of one key look and sound the same to the model.
+    """
+
+    kind: str
+    key: str
+    ids: tuple[int, ...]
+    after: str
+
+
+@runtime_checkable
+class Perceiving(Protocol):
+    """An engine whose prompts may hold images or recordings."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Of media that it takes."""
+
+    def read(self, kind: str, path: Path) -> Medium:
+        """The file, prepared. MediaError for a damaged one, UnsupportedError for a kind that it does not take."""
+
+    def show(self, media: Sequence[Medium]) -> None:
+        """What the `ids` of media in the sequence stand for from now on, in order.
+
+        The cache keeps what it holds of the same conversation, and forgets (see `position`) what these change.
+        """
 
 
 @runtime_checkable

@@ -13,6 +13,9 @@ from converters.multimodal import Multimodal
 from converters.onnx.genai_config import genai_config
 from converters.onnx.multimodal.layout import EMBEDDING_GRAPH, SPEECH_GRAPH, VISION_GRAPH
 
+MEDIA_FILE = "media.json"
+ANY_NEGATIVE = -1
+"""Of a model that takes any negative id for an image."""
 VISION_PROCESSOR, SPEECH_PROCESSOR = "vision_processor.json", "speech_processor.json"
 
 
@@ -57,3 +60,18 @@ def multimodal_config(model: Multimodal, context_length: int) -> dict[str, Any]:
         "outputs": {"inputs_embeds": "inputs_embeds"},
     }
     return config
+
+
+def media_config(model: Multimodal, num_crops: int) -> dict[str, Any]:
+    """`media.json`, by which this project's own runtime prepares files and chooses the decoder.
+
+    num_crops: most crops of an image, where the model does not say itself.
+    """
+    image = model.vision.token_id if model.vision else None
+    return {
+        "kind": "phi4mm" if model.speech else "phi3v",
+        "image_token": ANY_NEGATIVE if model.vision and image is None else image,
+        "audio_token": model.speech.token_id if model.speech else None,
+        "num_crops": num_crops,
+        "adapters": [lora.name for lora in model.decoder.adapters],
+    }
