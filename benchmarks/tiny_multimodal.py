@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from benchmarks.random_checkpoint import write_header
 from benchmarks.tiny_multimodal_shapes import (
     ADAPTERS,
-    CONFIGS,
+    CROP,
     Shapes,
+    config_of,
     native_name,
     phi3_v_shapes,
     phi4mm_shapes,
@@ -33,16 +34,19 @@ from benchmarks.toy_tokenizers import write_tokenizer
 Layout = Literal["phi4mm", "phi4_multimodal", "phi3_v"]
 
 
-def write_multimodal(directory: Path, layout: Layout, *, seed: int = 0, adapters: bool = True) -> None:
+def write_multimodal(
+    directory: Path, layout: Layout, *, seed: int = 0, adapters: bool = True, crop: int = CROP
+) -> None:
     """Write config, bf16 safetensors and tokenizer files into `directory` (made if missing). The same arguments give
-    the same bytes. `adapters`: of no effect but for phi4_multimodal, which can do without."""
+    the same bytes. `adapters`: of no effect but for phi4_multimodal, which can do without. `crop`: pixels of a crop's
+    side; what `edge.media` prepares has 448 for Phi-4 and 336 for Phi-3."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = CONFIGS[layout]
+    config = config_of(layout, crop)
     _dump(directory / "config.json", config)
     ids = write_tokenizer(directory, "spm" if layout == "phi3_v" else "bpe-multimodal")
     ends = [ids["<|end|>"], ids["<|endoftext|>"]]
     _dump(directory / "generation_config.json", {"eos_token_id": ends, "pad_token_id": ends[1]})
-    shapes = phi3_v_shapes(config) if layout == "phi3_v" else phi4mm_shapes(CONFIGS["phi4mm"])
+    shapes = phi3_v_shapes(config) if layout == "phi3_v" else phi4mm_shapes(config_of("phi4mm", crop))
     if layout != "phi4_multimodal":
         _write(directory / "model.safetensors", shapes, dict(zip(shapes, shapes, strict=True)), seed)
         return

@@ -6,6 +6,7 @@ microsoft/Phi-3.5-vision-instruct, and for the vision encoders the code beside t
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -178,6 +179,19 @@ _PHI3_V: dict[str, Any] = {
 }
 CONFIGS = {"phi4mm": _PHI4MM, "phi4_multimodal": _NATIVE, "phi3_v": _PHI3_V}
 
+
+def config_of(layout: str, crop: int) -> dict[str, Any]:
+    """The config of a layout with crops of `crop` pixels."""
+    config = copy.deepcopy(CONFIGS[layout])
+    if layout == "phi4mm":
+        config["embd_layer"]["image_embd_layer"]["crop_size"] = crop
+    elif layout == "phi4_multimodal":
+        config["vision_config"] |= {"crop_size": crop, "image_size": crop}
+    else:
+        config["img_processor"]["num_img_tokens"] = (crop // PATCH // 2) ** 2
+    return config
+
+
 _NATIVE_NAMES = (
     (r"\.base_layer\.", "."),
     (r"\.glb_GN$", ".global_img_feature_extensor"),
@@ -203,7 +217,8 @@ def native_name(name: str) -> str:
 
 
 def phi4mm_shapes(config: dict[str, Any]) -> Shapes:
-    """Name and shape of every tensor of the original Phi-4-multimodal."""
+    """Name and shape of every tensor of the original Phi-4-multimodal, whose config this is."""
+    crop = config["embd_layer"]["image_embd_layer"]["crop_size"]
     shapes: Shapes = {}
     for name, shape in tensor_shapes(config):
         module = name.removesuffix(".weight")
@@ -215,7 +230,7 @@ def phi4mm_shapes(config: dict[str, Any]) -> Shapes:
             shapes[f"{module}.lora_A.{adapter}.weight"] = (rank, shape[1])
             shapes[f"{module}.lora_B.{adapter}.weight"] = (shape[0], rank)
     image = "model.embed_tokens_extend.image_embed"
-    shapes |= dict(_tower(f"{image}.img_processor", positions=(CROP // PATCH) ** 2))
+    shapes |= dict(_tower(f"{image}.img_processor", positions=(crop // PATCH) ** 2))
     shapes[f"{image}.img_processor.embeddings.patch_embedding.bias"] = (CHANNELS,)
     shapes |= dict(_pooling_head(f"{image}.img_processor.head"))
     shapes |= dict(_merging(image, CHANNELS, config["hidden_size"]))
@@ -235,7 +250,7 @@ def phi3_v_shapes(config: dict[str, Any]) -> Shapes:
     shapes: Shapes = dict(tensor_shapes(config))
     image = "model.vision_embed_tokens"
     tower = f"{image}.img_processor.vision_model"
-    shapes |= dict(_tower(tower, positions=(CROP // PATCH) ** 2 + 1))
+    shapes |= dict(_tower(tower, positions=4 * config["img_processor"]["num_img_tokens"] + 1))
     shapes[f"{tower}.embeddings.class_embedding"] = (CHANNELS,)
     shapes |= dict(_norm(f"{tower}.pre_layrnorm", CHANNELS))
     return shapes | dict(_merging(image, 4 * CHANNELS, config["hidden_size"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from converters.decoder import Decoder, Weight
@@ -17,6 +17,11 @@ class Multimodal:
     decoder: Decoder
     vision: Vision | None
     speech: Speech | None
+
+    def unused(self, tensors: Iterable[str]) -> frozenset[str]:
+        """Those of the checkpoint's `tensors` that its architecture has and does not compute with: encoders' features
+        are taken before their last layer. Describing the checkpoint has refused any that it did not know."""
+        return frozenset(tensors) - {part.tensor for weight in self.weights() for part in weight.parts}
 
     def weights(self) -> Iterator[Weight]:
         """Every weight once: the decoder's, the encoders', then the halves of the adapters' updates."""

@@ -167,12 +167,12 @@ def _pairs(
             hint="it was trained on another model: convert the one that its adapter_config.json names",
         )
     scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    down = Weight(f"{target}.lora_A", (rank, shape[1]), (Rows(a, 0, rank),))
+    down = Weight(f"{name}:{target}.lora_A", (rank, shape[1]), (Rows(a, 0, rank),))
     return [
         LoraPair(
             weight.name,
             down,
-            Weight(f"{weight.name}.lora_B", (weight.rows, rank), (Rows(b, rows.start, rows.stop),)),
+            Weight(f"{name}:{weight.name}.lora_B", (weight.rows, rank), (Rows(b, rows.start, rows.stop),)),
             scale,
         )
         for weight, rows in weights

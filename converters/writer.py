@@ -43,6 +43,9 @@ class Storages(Protocol):
 class ArtifactWriter(Protocol):
     """One variant being written. Create it with the format's `open_writer(...)`."""
 
+    def holds(self, weight: Weight) -> bool:
+        """Whether the variant has a place for `weight`: one for text has none for what encoders need."""
+
     def write(self, weight: Weight, start: int, rows: Encoded) -> None:
         """Store rows [start, start + n) of `weight`. Thread-safe; chunks may come in any order."""
 

@@ -178,7 +178,7 @@ def _stream(
                 ADAPTER_ROOMS[variant.format].write_adapters(checkpoint, decoder, variant.recipe, path)
         read = streaming.run(
             checkpoint,
-            decoder,
+            list(decoder.weights()),
             [streaming.Stream(recipe, group) for recipe, group in streams.items()],
             threads=planned.threads,
             progress=progress,

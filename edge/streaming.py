@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Decoder, Weight
+from converters.decoder import Weight
 from converters.errors import CheckpointError
 from converters.safetensors_header import DTYPES
 from converters.writer import ArtifactWriter
@@ -36,9 +36,9 @@ class Chunk:
     stop: int
 
 
-def chunks(decoder: Decoder, row_bytes: Mapping[str, int]) -> Iterator[Chunk]:
-    """All rows of all weights in forward order, about CHUNK_BYTES at a time."""
-    for weight in decoder.weights():
+def chunks(weights: Iterable[Weight], row_bytes: Mapping[str, int]) -> Iterator[Chunk]:
+    """All rows of all weights in order, about CHUNK_BYTES at a time."""
+    for weight in weights:
         step = max(1, CHUNK_BYTES // row_bytes[weight.name])
         for start in range(0, weight.rows, step):
             yield Chunk(weight, start, min(start + step, weight.rows))
@@ -51,20 +51,21 @@ def _row_bytes(checkpoint: Checkpoint, weight: Weight) -> int:
 
 def run(
     checkpoint: Checkpoint,
-    decoder: Decoder,
+    weights: Sequence[Weight],
     streams: Sequence[Stream],
     *,
     threads: int,
     progress: Progress,
+    left_out: Container[str] = (),
 ) -> int:
-    """Stream `decoder` through `streams`; returns the bytes read.
+    """Stream `weights` through `streams`; returns the bytes read.
 
     At most 2 * `threads` chunks are in memory. Writers place chunks by position, so the bytes do not depend on
-    `threads`. Raises CheckpointError when a tensor of the checkpoint was left unread; the first error of any
-    chunk otherwise.
+    `threads`. Raises CheckpointError when a tensor of the checkpoint was left unread that `left_out` does not name;
+    the first error of any chunk otherwise.
     """
-    row_bytes = {w.name: _row_bytes(checkpoint, w) for w in decoder.weights()}
-    progress.stage("convert", sum(row_bytes[w.name] * w.rows for w in decoder.weights()))
+    row_bytes = {w.name: _row_bytes(checkpoint, w) for w in weights}
+    progress.stage("convert", sum(row_bytes[w.name] * w.rows for w in weights))
     stopped = threading.Event()
 
     def work(chunk: Chunk) -> int:
@@ -72,8 +73,10 @@ def run(
             return 0
         raw = checkpoint.weight_rows(chunk.weight, chunk.start, chunk.stop)
         for stream in streams:
-            encoded = stream.recipe.encode(chunk.weight, raw, start=chunk.start)
-            for writer in stream.writers:
+            writers = [writer for writer in stream.writers if writer.holds(chunk.weight)]
+            if writers:
+                encoded = stream.recipe.encode(chunk.weight, raw, start=chunk.start)
+            for writer in writers:
                 writer.write(chunk.weight, chunk.start, encoded)
         progress.advance(raw.nbytes)
         return raw.nbytes
@@ -82,7 +85,7 @@ def run(
     pending: set[Future[int]] = set()
     with ThreadPoolExecutor(threads, thread_name_prefix="convert") as pool:
         try:
-            for chunk in chunks(decoder, row_bytes):
+            for chunk in chunks(weights, row_bytes):
                 pending.add(pool.submit(work, chunk))
                 if len(pending) >= 2 * threads:
                     finished, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -90,7 +93,7 @@ def run(
             total += sum(f.result() for f in pending)
         finally:
             stopped.set()
-    if unread := checkpoint.unread():
+    if unread := [name for name in checkpoint.unread() if name not in left_out]:
         raise CheckpointError(
             f"{len(unread)} tensor(s) were left unread, first {unread[0]}",
             hint="the checkpoint holds more than its config describes: a bug in converters/models, or a foreign tensor",

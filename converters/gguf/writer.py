@@ -104,6 +104,9 @@ class GgufFile:
             self.abort()
             raise
 
+    def holds(self, weight: Weight) -> bool:
+        return weight.name in self._places
+
     def write(self, weight: Weight, start: int, rows: Encoded) -> None:
         """See `ArtifactWriter.write`. ValueError for rows of a wrong kind or width, or written before."""
         place = self._places[weight.name]

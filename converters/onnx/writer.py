@@ -70,6 +70,9 @@ class OnnxWriter:
             self.abort()
             raise
 
+    def holds(self, weight: Weight) -> bool:
+        return any(file.holds(weight) for file in self._files)
+
     def write(self, weight: Weight, start: int, rows: Encoded) -> None:
         """Store rows [start, start + n) of `weight`; ValueError when one of them was stored before."""
         file = next(file for file in self._files if file.holds(weight))

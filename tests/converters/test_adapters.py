@@ -76,7 +76,7 @@ def write(room: str, base: Path, adapters: dict[str, Path], directory: Path, pre
             decoder, recipe, path, context_length=CONTEXT, checkpoint_directory=base, model_name="m"
         )
         stream = [streaming.Stream(recipe, [writer])]
-        streaming.run(checkpoint, decoder, stream, threads=1, progress=Silent())
+        streaming.run(checkpoint, list(decoder.weights()), stream, threads=1, progress=Silent())
         writer.close()
         if adapters:
             assert not ADAPTER_ROOMS[room].adapter_faults(checkpoint, decoder, recipe, path)
