@@ -33,7 +33,7 @@ def phi4mm_vision() -> dict[str, Any]:
 
 
 def phi3v_vision() -> dict[str, Any]:
-    """`processor_config.json` of a "phi3v" folder. The operator always makes up to 16 crops of 336 pixels, whatever
+    """The vision processor's file of a "phi3v" folder. The operator always makes up to 16 crops of 336 pixels, whatever
     `num_crops` says: it is compiled in."""
     return _image_processor(
         [

@@ -60,21 +60,21 @@ def assert_views(found: np.ndarray, full: torch.Tensor, side: int) -> None:
     assert not found[filled:].any()
 
 
-def phi4mm_grid(width: int, height: int) -> tuple[int, int]:
-    covering = -(-width // 448), -(-height // 448)
+def phi4mm_grid(width: int, height: int, side: int = 448) -> tuple[int, int]:
+    covering = -(-width // side), -(-height // side)
     if math.prod(covering) <= 36:
         return covering
     grids = np.array([(c, r) for c in range(1, 37) for r in range(1, 37) if c * r <= 36])
     distances = np.abs(width / height - grids[:, 0] / grids[:, 1])
     nearest = sorted(map(tuple, grids[distances == distances.min()].tolist()), key=math.prod)
-    filled = [g for g in nearest[1:] if width * height > 448 * 448 * math.prod(g) / 2]
+    filled = [g for g in nearest[1:] if width * height > side * side * math.prod(g) / 2]
     return (filled or nearest)[-1 if filled else 0]
 
 
-def phi4mm_oracle(image: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
+def phi4mm_oracle(image: Image.Image, side: int = 448) -> tuple[torch.Tensor, torch.Tensor]:
     """Normalised pixels [3, h, w] and the mask of patches [h / 14, w / 14]."""
-    columns, rows = phi4mm_grid(*image.size)
-    width, height = 448 * columns, 448 * rows
+    columns, rows = phi4mm_grid(*image.size, side)
+    width, height = side * columns, side * rows
     across, down = width / image.width, height / image.height
     size = (width, int(image.height * across)) if across < down else (int(image.width * down), height)
     small = image.resize(size, Image.Resampling.BILINEAR)
@@ -87,9 +87,9 @@ def phi4mm_oracle(image: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
     return full, functional.max_pool2d(covered, 14)[0]
 
 
-def phi4mm_tokens(mask: torch.Tensor) -> int:
+def phi4mm_tokens(mask: torch.Tensor, side: int = 448) -> int:
     """Tokens of the thumbnail (16 rows of 16 and a line end each), a separator, and the grid row by row."""
-    count = 16 * (16 + 1) + 1
+    count = side // 28 * (side // 28 + 1) + 1
     for row in mask[::2]:
         tokens = int(row[::2].sum())
         count += tokens + (1 if row[0] else 0)
@@ -142,16 +142,16 @@ def test_phi4mm_grid_of_equally_near_ones(ties: tuple[int, int]) -> None:
     assert crop_grid(*ties) == phi4mm_grid(*ties)
 
 
-def phi3v_oracle(image: Image.Image, num_crops: int) -> torch.Tensor:
+def phi3v_oracle(image: Image.Image, num_crops: int, side: int = 336) -> torch.Tensor:
     """Normalised pixels [3, h, w] with white above and below (left and right of an upright image)."""
     upright = image.width < image.height
     if upright:
-        return phi3v_oracle(image.transpose(Image.Transpose.TRANSPOSE), num_crops).transpose(1, 2)
+        return phi3v_oracle(image.transpose(Image.Transpose.TRANSPOSE), num_crops, side).transpose(1, 2)
     ratio = image.width / image.height
     columns = max(c for c in range(1, num_crops + 1) if c * math.ceil(c / ratio) <= num_crops)
-    width, height = 336 * columns, int(336 * columns / ratio)
+    width, height = side * columns, int(side * columns / ratio)
     small = image.resize((width, height), Image.Resampling.BILINEAR)
-    missing = -height % 336
+    missing = -height % side
     ground = Image.fromarray(np.full((height + missing, width, 3), 255, np.uint8))
     ground.paste(small, (0, int(missing / 2)))
     return normalised(ground, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -182,6 +182,23 @@ def test_phi3v_of_several_images_is_each_alone() -> None:
         assert (found.pixel_values[i] == alone.pixel_values[0]).all()
         assert (found.image_sizes[i] == alone.image_sizes[0]).all()
         assert found.tokens[i] == alone.tokens[0]
+
+
+def test_crops_of_another_size() -> None:
+    """Those of a tiny model: 112 pixels, 8 x 8 patches."""
+    image = noise(700, 500)
+    found = phi4mm_images([image], 112)
+    full, mask = phi4mm_oracle(image, 112)
+    assert_views(found.pixel_values[0], full, 112)
+    assert found.tokens == (phi4mm_tokens(mask, 112),)
+    assert found.image_attention_mask is not None
+    tiles = mask.unfold(0, 8, 8).unfold(1, 8, 8).reshape(-1, 8, 8).numpy()
+    assert (found.image_attention_mask[0, 1:] == tiles).all()
+    other = phi3v_images([image], 16, 112)
+    full = phi3v_oracle(image, 16, 112)
+    assert_views(other.pixel_values[0], full, 112)
+    rows, columns = full.shape[1] // 112, full.shape[2] // 112
+    assert other.tokens == (4 * rows * (4 * columns + 1) + 1 + 4 * 5,)
 
 
 def test_too_long_and_thin_is_refused_at_the_originals_limit() -> None:
