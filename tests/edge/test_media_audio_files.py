@@ -155,13 +155,13 @@ def test_a_damaged_byte_gives_a_sound_or_a_line(name: str, tmp_path: Path) -> No
 
 
 PEAK = """
-import resource, sys
+import sys
 from pathlib import Path
+from edge.machine import peak_memory
 from edge.media import read_audio
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
+before = peak_memory()
 found = read_audio(Path(sys.argv[1]))
-print(peak() - before, found.samples.nbytes)
+print(peak_memory() - before, found.samples.nbytes)
 """
 
 

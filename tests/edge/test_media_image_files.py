@@ -148,13 +148,13 @@ def test_a_damaged_byte_gives_a_picture_or_a_line(kind: str, tmp_path: Path) -> 
 
 
 PEAK = """
-import resource, sys
+import sys
 from pathlib import Path
+from edge.machine import peak_memory
 from edge.media import phi4mm_images, read_image
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
+before = peak_memory()
 found = phi4mm_images(map(read_image, map(Path, sys.argv[1:])))
-print(peak() - before, found.pixel_values.nbytes)
+print(peak_memory() - before, found.pixel_values.nbytes)
 """
 
 
