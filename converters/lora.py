@@ -88,9 +88,10 @@ def _downs(pairs: list[LoraPair]) -> list[Weight]:
 class Adapted:
     """`converters.forward.Weights` with an adapter: its products are added, never merged into a weight."""
 
-    def __init__(self, base: Weights, checkpoint: Checkpoint, lora: Lora) -> None:
+    def __init__(self, base: Weights, halves: Weights, lora: Lora) -> None:
+        """`halves`: where those of the updates come from."""
         self._base = base
-        self._checkpoint = checkpoint
+        self._halves = halves
         self._pairs = {pair.weight: pair for pair in lora.pairs}
 
     def vector(self, weight: Weight) -> Floats:
@@ -99,6 +100,6 @@ class Adapted:
     def project(self, weight: Weight, inputs: Floats) -> Floats:
         outputs = self._base.project(weight, inputs)
         if pair := self._pairs.get(weight.name):
-            a, b = (self._checkpoint.weight_rows(w, 0, w.rows).astype(np.float32) for w in (pair.a, pair.b))
-            outputs += np.float32(pair.scale) * ((inputs @ a.T) @ b.T)
+            inner = self._halves.project(pair.a, inputs)
+            outputs += np.float32(pair.scale) * self._halves.project(pair.b, inner)
         return outputs

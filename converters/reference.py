@@ -42,12 +42,32 @@ def logits(
     Raises ValueError for an empty or out-of-range `ids`.
     """
     tokens = _check(decoder, np.asarray(ids, np.int64))
+    hidden = Streamed(checkpoint, transform).gather(decoder.embedding, tokens)
+    return decode(checkpoint, decoder, hidden, transform=transform, adapter=adapter)
+
+
+def decode(
+    checkpoint: Checkpoint,
+    decoder: Decoder,
+    hidden: Floats,
+    *,
+    last: int | None = None,
+    transform: Transform | None = None,
+    adapter: Lora | None = None,
+    built_in: bool = False,
+) -> Floats:
+    """Logits after the `last` positions (default: all) of what the first layer takes, `hidden` [length, hidden size],
+    which is overwritten: float32 [last, vocab_size].
+
+    `built_in`: the adapter's halves are stored as weights are, and `transform` maps their rows too.
+    """
     weights = Streamed(checkpoint, transform)
-    layers = weights if adapter is None else Adapted(weights, checkpoint, adapter)
-    hidden = weights.gather(decoder.embedding, tokens)
-    cos, sin = rope_table(decoder.rope, tokens.size)
+    halves = weights if built_in else Streamed(checkpoint)
+    layers = weights if adapter is None else Adapted(weights, halves, adapter)
+    cos, sin = rope_table(decoder.rope, len(hidden))
     for layer in decoder.layers:
         run_layer(layers, layer, decoder, hidden, cos, sin)
+    hidden = hidden if last is None else hidden[-last:]
     hidden = norm(weights, decoder, decoder.final_norm, decoder.final_norm_bias, hidden)
     return linear(weights, decoder.lm_head, decoder.lm_head_bias, hidden)
 
