@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ class Multimodal:
     decoder: Decoder
     vision: Vision | None
     speech: Speech | None
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(weight.shape) for weight in self.weights())
 
     def unused(self, tensors: Iterable[str]) -> frozenset[str]:
         """Those of the checkpoint's `tensors` that its architecture has and does not compute with: encoders' features
@@ -36,3 +41,8 @@ class Multimodal:
             for half in (pair.a, pair.b)
         }
         yield from halves.values()
+
+
+def text_of(model: Decoder | Multimodal) -> Decoder:
+    """The decoder, with the adapters that belong to it."""
+    return model.decoder if isinstance(model, Multimodal) else model

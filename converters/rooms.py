@@ -4,38 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from converters import gguf, onnx
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.gguf import lora as gguf_adapters
-from converters.onnx import dml, npu
+from converters.multimodal import Multimodal, text_of
+from converters.onnx import dml, multimodal, npu
 from converters.onnx import lora as onnx_adapters
 from converters.verify import Stored
 from converters.writer import ArtifactWriter, Storages
 
+Described = TypeVar("Described", contravariant=True)
+"""What a room writes: a Decoder, or a Multimodal with its encoders."""
 
-class Room(Protocol):
+
+class Room(Protocol[Described]):
     """What a format's package offers. BLOCK_FORMATS: the storages in blocks that its runtime multiplies by."""
 
     BLOCK_FORMATS: frozenset[str]
 
-    def check(self, decoder: Decoder, recipe: Storages) -> None:
+    def check(self, decoder: Described, recipe: Storages) -> None:
         """UnsupportedError, by name, for what no artifact of this format would compute rightly."""
 
-    def context_limit(self, decoder: Decoder) -> tuple[int, str | None]:
+    def context_limit(self, decoder: Described) -> tuple[int, str | None]:
         """The longest context that is right here, and why where that is less than the checkpoint claims."""
 
-    def planned_bytes(self, decoder: Decoder, recipe: Storages, *, context_length: int) -> int:
+    def planned_bytes(self, decoder: Described, recipe: Storages, *, context_length: int) -> int:
         """Bytes of the weights' file or files."""
 
-    def planned_files(self, decoder: Decoder, recipe: Storages, context_length: int) -> Mapping[str, int]:
+    def planned_files(self, decoder: Described, recipe: Storages, context_length: int) -> Mapping[str, int]:
         """Bytes of every file of a folder, tokenizer files left out; of a single file {"": bytes}."""
 
     def open_writer(
         self,
-        decoder: Decoder,
+        decoder: Described,
         recipe: Storages,
         path: Path,
         *,
@@ -45,7 +49,7 @@ class Room(Protocol):
     ) -> ArtifactWriter:
         """Begin an artifact at `path` (a folder is made if missing)."""
 
-    def open_stored(self, path: Path, decoder: Decoder, recipe: Storages) -> Stored:
+    def open_stored(self, path: Path, decoder: Described, recipe: Storages) -> Stored:
         """Read an artifact back for the proof. BundleError when it is damaged."""
 
 
@@ -66,7 +70,14 @@ class AdapterRoom(Protocol):
         """Of those files."""
 
 
-ROOMS: Mapping[str, Room] = {"onnx": onnx, "gguf": gguf, "npu": npu, "dml": dml}
+MULTIMODAL = "multimodal"
+ROOMS: Mapping[str, Room[Any]] = {"onnx": onnx, "gguf": gguf, "npu": npu, "dml": dml, MULTIMODAL: multimodal}
 """By the format's name."""
+
+
+def described(format_name: str, model: Decoder | Multimodal) -> Any:
+    """What the room of a format takes of a model: all of it, or its decoder."""
+    return model if format_name == MULTIMODAL else text_of(model)
+
 
 ADAPTER_ROOMS: Mapping[str, AdapterRoom] = {"onnx": onnx_adapters, "gguf": gguf_adapters}

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Decoder
+from converters.decoder import Decoder, Weight
 from converters.errors import MachineError, ProofError, UnsupportedError
-from converters.models import describe
-from converters.rooms import ADAPTER_ROOMS, ROOMS
+from converters.models import describe_whole
+from converters.multimodal import Multimodal, text_of
+from converters.rooms import ADAPTER_ROOMS, MULTIMODAL, ROOMS, described
 from converters.writer import ArtifactWriter
 from edge import streaming
 from edge.adapters import adapter_records, with_adapters
@@ -74,18 +75,20 @@ def convert(planned: Plan, progress: Progress) -> Report:
     for note in planned.notes:
         progress.note(note)
     with staging(output) as directory, Checkpoint.open(planned.source.directory) as checkpoint:
-        decoder = with_adapters(checkpoint, describe(checkpoint), request.adapters)
+        model = describe_whole(checkpoint)
+        decoder = with_adapters(checkpoint, text_of(model), request.adapters)
+        model = model if isinstance(model, Multimodal) else decoder
         _require_space(planned, directory)
         planned, calibration = _calibrated(planned, checkpoint, decoder, progress)
         planned, ranges = with_ranges(planned, checkpoint, decoder, progress)
         began = time.perf_counter()
-        read = _stream(planned, decoder, checkpoint, directory, progress)
+        read = _stream(planned, model, checkpoint, directory, progress)
         converted = time.perf_counter() - began
         placement = place(planned, directory, progress)
         copy_shared_files(planned.source.directory, directory)
         proof = None
         if request.proof:
-            proof = prove(checkpoint, decoder, _subjects(planned, directory), progress)
+            proof = prove(checkpoint, model, _subjects(planned, directory), progress)
             write_json(directory / PROOF, proof)
             if not proof["passed"] and not request.allow_unproven:
                 raise _failed(proof)
@@ -164,24 +167,34 @@ def _require_space(planned: Plan, directory: Path) -> None:
 
 
 def _stream(
-    planned: Plan, decoder: Decoder, checkpoint: Checkpoint, directory: Path, progress: Progress
+    planned: Plan,
+    model: Decoder | Multimodal,
+    checkpoint: Checkpoint,
+    directory: Path,
+    progress: Progress,
 ) -> int:
+    decoder = text_of(model)
+    whole = any(variant.format == MULTIMODAL for variant in planned.variants)
+    weights = list((model if whole else decoder).weights())
     writers: list[ArtifactWriter] = []
     streams: dict[Recipe, list[ArtifactWriter]] = {}
     try:
         for variant in (v for v in planned.variants if v.source is None):
-            writer = _open_writer(planned, variant, decoder, directory)
+            writer = _open_writer(planned, variant, described(variant.format, model), directory)
             writers.append(writer)
+            if foreign := [weight.name for weight in decoder.weights() if not writer.holds(weight)]:
+                raise ValueError(f"{variant.name} has no place for {foreign[0]}")
             streams.setdefault(variant.recipe, []).append(writer)
-            if decoder.adapters:
+            if decoder.adapters and variant.format in ADAPTER_ROOMS:
                 path = directory / variant.relative_path
                 ADAPTER_ROOMS[variant.format].write_adapters(checkpoint, decoder, variant.recipe, path)
         read = streaming.run(
             checkpoint,
-            list(decoder.weights()),
+            weights,
             [streaming.Stream(recipe, group) for recipe, group in streams.items()],
             threads=planned.threads,
             progress=progress,
+            left_out=_left_out(model, weights, checkpoint),
         )
         for writer in writers:
             writer.close()
@@ -192,9 +205,19 @@ def _stream(
     return read
 
 
-def _open_writer(planned: Plan, variant: PlannedVariant, decoder: Decoder, directory: Path) -> ArtifactWriter:
+def _left_out(model: Decoder | Multimodal, weights: list[Weight], checkpoint: Checkpoint) -> frozenset[str]:
+    """Tensors that nothing asks for: encoders where only text does, and what no encoder computes with."""
+    if not isinstance(model, Multimodal):
+        return frozenset()
+    asked = {part.tensor for weight in weights for part in weight.parts}
+    return model.unused(checkpoint.tensors) | {
+        part.tensor for weight in model.weights() for part in weight.parts if part.tensor not in asked
+    }
+
+
+def _open_writer(planned: Plan, variant: PlannedVariant, content: Any, directory: Path) -> ArtifactWriter:
     return ROOMS[variant.format].open_writer(
-        decoder,
+        content,
         variant.recipe,
         directory / variant.relative_path,
         context_length=variant.context_length,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from converters.decoder import Decoder
+from converters.multimodal import Multimodal, text_of
 from converters.writer import Storages
 from edge.engine_settings import EngineSettings
-from edge.fitting import dml, genai, llamacpp, qnn
+from edge.fitting import dml, genai, llamacpp, multimodal, qnn
 from edge.fitting.llamacpp import Cpu
 from edge.fitting.memory import Memory
 
@@ -14,7 +15,7 @@ __all__ = ["Cpu", "Memory", "device_memory", "largest_context"]
 
 def device_memory(
     format_name: str,
-    decoder: Decoder,
+    model: Decoder | Multimodal,
     recipe: Storages,
     context_length: int,
     *,
@@ -28,11 +29,14 @@ def device_memory(
     what the formulas were measured on. settings: how the engine is set up, as by a target's profile.
     """
     settings = settings or EngineSettings()
+    decoder = text_of(model)
     filled = min(filled or context_length, context_length)
     if format_name == "npu":
         return qnn.memory(decoder, recipe, context_length)
     if format_name == "dml":
         return dml.memory(decoder, recipe, context_length, filled=filled)
+    if format_name == "multimodal" and isinstance(model, Multimodal):
+        return multimodal.memory(model, recipe, context_length, filled=filled, settings=settings)
     if format_name == "onnx":
         return genai.memory(decoder, recipe, context_length, filled=filled, settings=settings)
     return llamacpp.memory(decoder, recipe, context_length, filled=filled, cpu=cpu, settings=settings)
@@ -40,7 +44,7 @@ def device_memory(
 
 def largest_context(
     format_name: str,
-    decoder: Decoder,
+    model: Decoder | Multimodal,
     recipe: Storages,
     limit: int,
     usable: int,
@@ -52,7 +56,7 @@ def largest_context(
     low, high = 0, limit
     while low < high:
         middle = (low + high + 1) // 2
-        memory = device_memory(format_name, decoder, recipe, middle, cpu=cpu, settings=settings)
+        memory = device_memory(format_name, model, recipe, middle, cpu=cpu, settings=settings)
         if memory.total <= usable:
             low = middle
         else:

@@ -29,6 +29,7 @@ class Engine:
 
 
 GENAI = Engine("onnxruntime-genai", "onnxruntime_genai", INSTALL_GENAI)
+ONNXRUNTIME = Engine("onnxruntime", "onnxruntime", "pip install onnxruntime")
 LLAMA_CPP = Engine("llama.cpp", "llama_cpp", INSTALL_LLAMA_CPP)
 QNN = Engine("onnxruntime-qnn", "onnxruntime_qnn", INSTALL_QNN)
 
@@ -50,6 +51,7 @@ FORMATS = {
     for each in (
         Format("onnx", "onnxruntime-genai", (GENAI,)),
         Format("gguf", "llama.cpp", (LLAMA_CPP,), folder=False),
+        Format("multimodal", "onnxruntime", (ONNXRUNTIME,)),
         Format("npu", "onnxruntime-genai with Qualcomm QNN", (GENAI, QNN)),
         Format("dml", "onnxruntime-genai with DirectML", (GENAI,), phone=False),
     )

@@ -11,8 +11,9 @@ from typing import cast
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import CheckpointError, UnsupportedError
-from converters.models import describe
-from converters.rooms import ADAPTER_ROOMS, ROOMS
+from converters.models import describe_whole
+from converters.multimodal import Multimodal, text_of
+from converters.rooms import ADAPTER_ROOMS, ROOMS, described
 from edge.adapters import with_adapters
 from edge.bundle import is_bundle
 from edge.calibration_cost import CalibrationPlan, plan_calibration
@@ -22,6 +23,7 @@ from edge.formats import FORMATS
 from edge.machine import cores
 from edge.manifest import check_side_files
 from edge.mixed import Mixed, choose_recipe
+from edge.modalities import format_of, notes_of, recipe_of
 from edge.npu.socs import get_socs
 from edge.npu.variants import FORMAT as NPU
 from edge.npu.variants import emulation_note, with_contexts
@@ -69,19 +71,26 @@ def plan(
     )
     with Checkpoint.open(source.directory) as checkpoint:
         read_bytes = sum(t.nbytes for t in checkpoint.tensors.values())
-        decoder = with_adapters(checkpoint, describe(checkpoint), request.adapters)
+        model = describe_whole(checkpoint)
+        if isinstance(model, Multimodal) and request.adapters:
+            raise UnsupportedError(
+                f"{source.name} takes images or speech, and no adapters but its own",
+                hint="merge the adapter into the weights first: peft's merge_and_unload()",
+            )
+        decoder = with_adapters(checkpoint, text_of(model), request.adapters)
+        model = model if isinstance(model, Multimodal) else decoder
     if not (source.directory / "tokenizer.json").is_file():
         raise CheckpointError(
             f"{source.name} has no tokenizer.json, and a model without one cannot be used or proven",
             hint="save it with transformers: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
         )
     check_side_files(source.directory)
-    mixed = _mixed(request, targets, source.directory, decoder, progress or Silent())
+    mixed = _mixed(request, targets, source.directory, model, progress or Silent())
     socs = get_socs(request.socs)
-    variants = _variants(request, targets, decoder, source.name, mixed.recipe if mixed else None)
+    variants = _variants(request, targets, model, source.name, mixed.recipe if mixed else None)
     variants = with_contexts(variants, decoder, socs)
     output = request.output or Path("bundles") / f"{source.name}-{'-'.join(t.name for t in targets)}"
-    notes = ([mixed.note()] if mixed else []) + _notes(variants, decoder)
+    notes = ([mixed.note()] if mixed else []) + _notes(variants, model)
     notes += emulation_note(variants, decoder) if request.proof else []
     calibration = _calibration(request, source.directory, decoder, variants)
     if is_bundle(output):
@@ -89,6 +98,7 @@ def plan(
     return Plan(
         request=request,
         source=source,
+        model=model,
         decoder=decoder,
         variants=tuple(variants),
         output=output,
@@ -123,58 +133,64 @@ def _mixed(
     request: ConvertRequest,
     targets: Sequence[Target],
     directory: Path,
-    decoder: Decoder,
+    model: Decoder | Multimodal,
     progress: Progress,
 ) -> Mixed | None:
     """The recipe that meets the budget, one for all targets."""
     if request.budget is None:
         return None
     file = request.calibrate if isinstance(request.calibrate, Path) else None
-    windows = read_text(file, directory, decoder).windows
+    if isinstance(model, Multimodal):
+        raise UnsupportedError(
+            "a budget is for models of text alone", hint="name a --precision or a --recipe instead"
+        )
+    windows = read_text(file, directory, model).windows
     artifacts = []
     for target in targets:
         room = ROOMS[target.format]
-        context = min(request.context or target.context_length, room.context_limit(decoder)[0])
-        artifacts.append(partial(room.planned_bytes, decoder, context_length=context))
+        context = min(request.context or target.context_length, room.context_limit(model)[0])
+        artifacts.append(partial(room.planned_bytes, model, context_length=context))
     formats = [target.format for target in targets]
     with Checkpoint.open(directory) as checkpoint:
-        return choose_recipe(checkpoint, decoder, windows, request.budget, formats, artifacts, progress)
+        return choose_recipe(checkpoint, model, windows, request.budget, formats, artifacts, progress)
 
 
 def _variants(
     request: ConvertRequest,
     targets: Sequence[Target],
-    decoder: Decoder,
+    model: Decoder | Multimodal,
     name: str,
     mixed: Recipe | None,
 ) -> list[PlannedVariant]:
     """One variant for all targets that take the same format, precision and (capped) context."""
     grouped: dict[tuple[str, Precision, int], list[Target]] = {}
     for target in targets:
-        recipe = _recipe(request, target, mixed)
-        precision = _coarsest(recipe, decoder)
+        recipe = _recipe(request, target, mixed, model)
+        precision = _coarsest(recipe, text_of(model))
         target.limits_of(precision)
-        room = ROOMS[target.format]
-        room.check(decoder, recipe)
-        if decoder.adapters and target.format not in ADAPTER_ROOMS:
+        format_name = format_of(target, model)
+        room, content = ROOMS[format_name], described(format_name, model)
+        room.check(content, recipe)
+        if request.adapters and format_name not in ADAPTER_ROOMS:
             raise UnsupportedError(
                 f"target '{target.name}' cannot switch adapters at run time",
                 hint="merge the adapter into the weights first (peft: merge_and_unload), or --target android or cpu",
             )
-        context = min(request.context or target.context_length, room.context_limit(decoder)[0])
-        grouped.setdefault((target.format, precision, context), []).append(target)
+        context = min(request.context or target.context_length, room.context_limit(content)[0])
+        grouped.setdefault((format_name, precision, context), []).append(target)
     labels = [f"{format_name}-{precision}" for format_name, precision, _ in grouped]
     variants = []
     for (format_name, precision, context), members in grouped.items():
-        room, recipe = ROOMS[format_name], _recipe(request, members[0], mixed)
+        room, content = ROOMS[format_name], described(format_name, model)
+        recipe = _recipe(request, members[0], mixed, model)
         label = f"{format_name}-{precision}"
         suffix = f"-{context}" if labels.count(label) > 1 else ""
         label += "-u16" if format_name == NPU and recipe.activations == "u16" else ""
         asked = max(request.context or target.context_length for target in members)
-        reason = room.context_limit(decoder)[1] or "the checkpoint's own limit"
-        disk = room.planned_bytes(decoder, recipe, context_length=context)
-        if decoder.adapters:
-            disk += ADAPTER_ROOMS[format_name].adapter_bytes(decoder, recipe)
+        reason = room.context_limit(content)[1] or "the checkpoint's own limit"
+        disk = room.planned_bytes(content, recipe, context_length=context)
+        if text_of(model).adapters and format_name in ADAPTER_ROOMS:
+            disk += ADAPTER_ROOMS[format_name].adapter_bytes(text_of(model), recipe)
         file = f"{label}{suffix}" if FORMATS[format_name].folder else f"{name}-{precision}{suffix}.gguf"
         variants.append(
             PlannedVariant(
@@ -187,15 +203,15 @@ def _variants(
                 context_length=context,
                 context_reason=reason if context < asked else None,
                 disk_bytes=disk,
-                memory=device_memory(
-                    format_name, decoder, recipe, context, settings=members[0].profile.engine
-                ),
+                memory=device_memory(format_name, model, recipe, context, settings=members[0].profile.engine),
             )
         )
     return variants
 
 
-def _recipe(request: ConvertRequest, target: Target, mixed: Recipe | None) -> Recipe:
+def _recipe(
+    request: ConvertRequest, target: Target, mixed: Recipe | None, model: Decoder | Multimodal
+) -> Recipe:
     if mixed:
         recipe = mixed
     elif request.recipe:
@@ -204,7 +220,8 @@ def _recipe(request: ConvertRequest, target: Target, mixed: Recipe | None) -> Re
         recipe = Recipe.preset(cast(Precision, request.precision or target.precision))
     if target.format == NPU and request.activations == "u16":
         recipe = replace(recipe, activations="u16")
-    return recipe.calibrated() if request.calibrate else recipe
+    recipe = recipe.calibrated() if request.calibrate else recipe
+    return recipe if request.recipe else recipe_of(recipe, model)
 
 
 def _coarsest(recipe: Recipe, decoder: Decoder) -> Precision:
@@ -216,9 +233,10 @@ def _coarsest(recipe: Recipe, decoder: Decoder) -> Precision:
     return next(precision for precision in order if precision in used)
 
 
-def _notes(variants: Sequence[PlannedVariant], decoder: Decoder) -> list[str]:
+def _notes(variants: Sequence[PlannedVariant], model: Decoder | Multimodal) -> list[str]:
     notes: list[str] = []
     for variant in variants:
+        notes += notes_of(variant.name, variant.format, model)
         if variant.context_reason:
             notes.append(
                 f"{variant.name}: context is capped at {variant.context_length}: {variant.context_reason}"
@@ -229,5 +247,6 @@ def _notes(variants: Sequence[PlannedVariant], decoder: Decoder) -> list[str]:
                     f"{variant.name}: needs about {variant.device_bytes >> 20} MiB on the device, target "
                     f"'{target.name}' is meant for {target.memory_mb} MiB; a smaller --context needs less"
                 )
-        notes += [note for note in variant.recipe.notes(decoder) if note not in notes]
+        content = described(variant.format, model)
+        notes += [note for note in variant.recipe.notes(content) if note not in notes]
     return notes

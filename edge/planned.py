@@ -8,6 +8,7 @@ from typing import Any
 
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
+from converters.multimodal import Multimodal
 from converters.writer import Activations
 from edge import ranges, streaming
 from edge.calibration_cost import CalibrationPlan
@@ -118,7 +119,9 @@ class Plan:
 
     request: ConvertRequest
     source: Resolved
+    model: Decoder | Multimodal
     decoder: Decoder
+    """Of the model, with the adapters that were asked for."""
     variants: tuple[PlannedVariant, ...]
     output: Path
     threads: int
@@ -143,7 +146,7 @@ class Plan:
         return {
             "source": self.source.source,
             "architecture": self.decoder.architecture,
-            "parameters": self.decoder.parameters,
+            "parameters": self.model.parameters,
             "output": str(self.output),
             "variants": [v.to_data() for v in self.variants],
             "read_bytes": self.read_bytes,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converters.rooms import ROOMS
+from converters.rooms import ROOMS, described
 from edge.fit import Cpu, device_memory, largest_context
 from edge.fitting.files import artifact_files
 from edge.fitting.memory import Memory
@@ -78,7 +78,7 @@ def fit(request: ConvertRequest, progress: Progress) -> Fit:
         planned = plan(request, progress, source=source)
         phones = load_phones()
         variants = [
-            _fit(planned, variant, artifact_files(variant, planned.decoder, source.directory), phones)
+            _fit(planned, variant, artifact_files(variant, planned.model, source.directory), phones)
             for variant in planned.variants
         ]
     return Fit(planned, tuple(variants))
@@ -90,9 +90,9 @@ def suits(format_name: str, phone: Phone) -> bool:
 
 
 def _fit(planned: Plan, variant: PlannedVariant, files: Mapping[str, int], phones: list[Phone]) -> VariantFit:
-    what = (variant.format, planned.decoder, variant.recipe)
+    what = (variant.format, planned.model, variant.recipe)
     settings = variant.targets[0].profile.engine
-    limit = ROOMS[variant.format].context_limit(planned.decoder)[0]
+    limit = ROOMS[variant.format].context_limit(described(variant.format, planned.model))[0]
     memory = device_memory(*what, variant.context_length, cpu=PHONE_CPU, settings=settings)
     found = [
         PhoneFit(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from converters.multimodal import Multimodal
-from converters.onnx.limits import BLOCK_FORMATS, check, context_limit
+from converters.onnx import limits
+from converters.onnx.limits import BLOCK_FORMATS
 from converters.onnx.multimodal.layout import plan_files
 from converters.onnx.multimodal.stored import open_stored
 from converters.onnx.multimodal.writer import open_writer, small_files
@@ -20,6 +21,16 @@ __all__ = [
     "planned_bytes",
     "planned_files",
 ]
+
+
+def check(model: Multimodal, recipe: Storages) -> None:
+    """As `converters.onnx.limits.check`, of the decoder."""
+    limits.check(model.decoder, recipe)
+
+
+def context_limit(model: Multimodal) -> tuple[int, str | None]:
+    """As `converters.onnx.limits.context_limit`, of the decoder."""
+    return limits.context_limit(model.decoder)
 
 
 def planned_bytes(model: Multimodal, recipe: Storages, *, context_length: int) -> int:

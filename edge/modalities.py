@@ -1,0 +1,41 @@
+"""What a target makes of a model that takes more than text."""
+
+from __future__ import annotations
+
+from converters.decoder import Decoder
+from converters.errors import UnsupportedError
+from converters.multimodal import Multimodal
+from converters.rooms import MULTIMODAL
+from edge.targets import Target
+from quant.recipe import Recipe
+
+
+def format_of(target: Target, model: Decoder | Multimodal) -> str:
+    """The format that the target takes this model in. UnsupportedError when there is none."""
+    if not isinstance(model, Multimodal) or target.format == "gguf":
+        return target.format
+    if target.format != "onnx":
+        raise UnsupportedError(
+            f"target '{target.name}' takes text alone, and {model.decoder.architecture} {_senses(model)} too",
+            hint="--target cpu takes all of it, --target android its text",
+        )
+    return MULTIMODAL
+
+
+def recipe_of(recipe: Recipe, model: Decoder | Multimodal) -> Recipe:
+    """`recipe`, where it is a target's own and not a person's, with what suits encoders."""
+    return recipe.with_encoders() if isinstance(model, Multimodal) else recipe
+
+
+def notes_of(name: str, format_name: str, model: Decoder | Multimodal) -> list[str]:
+    """What a variant leaves out."""
+    if not isinstance(model, Multimodal) or format_name == MULTIMODAL:
+        return []
+    adapters = " and ".join(lora.name for lora in model.decoder.adapters)
+    beside = f", with its adapters {adapters} as files" if adapters else ""
+    return [f"{name}: text alone{beside}; llama.cpp has no encoder for what {_senses(model)}"]
+
+
+def _senses(model: Multimodal) -> str:
+    kinds = [kind for kind, part in (("sees images", model.vision), ("hears speech", model.speech)) if part]
+    return " and ".join(kinds)
