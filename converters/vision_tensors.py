@@ -9,6 +9,7 @@ from converters.decoder import Weight
 from converters.encoders import LayerNorm, Linear, Mlp, SelfAttention, VisionLayer
 from converters.errors import UnsupportedError
 from converters.tensor_map import TensorMap
+from quant.blocks import BLOCK
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,10 @@ def _layer(tensors: TensorMap, source: str, name: str, sizes: TowerSizes) -> Vis
         mlp_norm=layer_norm(tensors, f"{mlp}.norm", f"{source}.layer_norm2", hidden),
         mlp=Mlp(
             linear(tensors, f"{mlp}.up", f"{source}.mlp.fc1", inner, hidden),
-            linear(tensors, f"{mlp}.down", f"{source}.mlp.fc2", hidden, inner),
+            # SigLIP is 4304 wide inside, no multiple of a block.
+            Linear(
+                tensors.padded(f"{mlp}.down", f"{source}.mlp.fc2.weight", hidden, inner, BLOCK),
+                tensors.whole(f"{mlp}.down.bias", f"{source}.mlp.fc2.bias", hidden),
+            ),
         ),
     )
