@@ -131,8 +131,8 @@ def _keys(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 
 
 NO_EFFECT = {
-    "activation_checkpointing", "attention_dropout", "cnn_layer_norm", "dp", "dropout_rate", "enable_gradient_checkpointing",
-    "initializer_range", "layer", "left_chunk", "model_name", "model_type", "nemo_final_size",
+    "activation_checkpointing", "attention_dropout", "cnn_layer_norm", "dp", "dropout_rate",
+    "enable_gradient_checkpointing", "initializer_range", "layer", "left_chunk", "model_name", "model_type", "nemo_final_size",
 }  # fmt: skip
 # transformers' class of speech never looks at it; that of vision knows -2.
 SILENT = {("audio_config", "feature_layer")}
