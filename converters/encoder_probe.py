@@ -49,8 +49,9 @@ def probe_images(vision: Vision) -> Images:
     pixels = np.zeros((2, 3, 3, size, size), np.float32)
     for plane in pixels.reshape(-1, size, size):
         for _ in range(6):
-            down, across, phase = rng.uniform(0.5, 12, 2).tolist() + [rng.uniform(0, 6)]
-            plane += 0.3 * np.cos(down * waves[:, None] + across * waves + phase).astype(np.float32)
+            down, across = rng.uniform(0.5, 12, 2)
+            wave = np.cos(down * waves[:, None] + across * waves + rng.uniform(0, 6))
+            plane += 0.3 * wave.astype(np.float32)
     sizes = np.array([[size, 2 * size], [size, size]], np.int64)
     if not vision.patch_mask:
         return np.clip(pixels, -2, 2), sizes, None

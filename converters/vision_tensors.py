@@ -47,8 +47,9 @@ def tower_layers(tensors: TensorMap, tower: str, sizes: TowerSizes) -> tuple[Vis
 
 def check_grid(crop: int, patch: int, patches: int, heads: int, hidden: int) -> None:
     """UnsupportedError unless the crops, the patches and the position table fit each other and 2 x 2 merging."""
-    side = math.isqrt(patches)
-    if crop % patch or side * patch != crop or side * side != patches or side % 2 or hidden % heads:
+    side = math.isqrt(max(patches, 0))
+    whole = min(crop, patch, hidden) > 0 and side * patch == crop and side * side == patches
+    if not whole or side % 2 or hidden % heads:
         raise UnsupportedError(
             f"vision encoder: crops of {crop} pixels, patches of {patch}, {patches} positions, {hidden} channels in "
             f"{heads} heads (only whole patches, an even number in a row, one position each, equal heads)",

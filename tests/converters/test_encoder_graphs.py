@@ -38,6 +38,7 @@ from tests.converters.onnx_support import F32, uniform
 CLOSE = 1e-4
 TinyMultimodal = Callable[..., Path]
 STORAGES = {"f32": F32, "int8": uniform("int8")}
+OTHERS = {name: uniform(name) for name in ("f16", "bf16", "int4", "int4_asym")}
 
 
 class Case:
@@ -100,7 +101,9 @@ def cases(
         key = layout, storage
         if key not in made:
             directory = tmp_path_factory.mktemp("-".join(key))
-            made[key] = Case(Checkpoint.open(tiny_multimodal(layout)), directory, STORAGES[storage])
+            made[key] = Case(
+                Checkpoint.open(tiny_multimodal(layout)), directory, (STORAGES | OTHERS)[storage]
+            )
         return made[key]
 
     yield make
@@ -112,6 +115,13 @@ def image_feeds(images: Any) -> dict[str, NDArray[Any]]:
     pixels, sizes, mask = images
     feeds = {"pixel_values": pixels, "image_sizes": sizes}
     return feeds if mask is None else {**feeds, "image_attention_mask": mask.astype(np.float32)}
+
+
+def clip_feeds(
+    frames: Floats, sizes: NDArray[np.int64], mask: NDArray[np.bool_], mode: int
+) -> dict[str, NDArray[Any]]:
+    feeds = {"audio_embeds": frames, "audio_attention_mask": mask, "audio_sizes": sizes}
+    return {**feeds, "audio_projection_mode": np.array([mode])}
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -127,6 +137,19 @@ def test_vision(cases: Callable[..., Case], layout: str, storage: str, grids: Gr
     found = case.run("vision", image_feeds(images))
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() < CLOSE
+
+
+@pytest.mark.parametrize("storage", OTHERS)
+def test_every_other_storage(cases: Callable[..., Case], storage: str) -> None:
+    case = cases("phi4mm", storage)
+    images = random_images(case.encoder("vision"), GRIDS["mixed"])
+    expected = image_features(case.checkpoint, case.encoder("vision"), *images, transform=case.transform)
+    assert np.abs(case.run("vision", image_feeds(images)) - expected).max() < CLOSE
+    speech: Speech = case.encoder("speech")
+    frames, sizes, mask = random_clips(speech, [300, 213])
+    expected = speech_features(case.checkpoint, speech, frames, sizes, mask, transform=case.transform)
+    feeds = clip_feeds(frames, sizes, mask, speech_graph.SPEECH_ALONE)
+    assert np.abs(case.run("speech", feeds) - expected).max() < CLOSE
 
 
 @pytest.mark.parametrize("storage", STORAGES)
@@ -145,12 +168,7 @@ def test_speech(cases: Callable[..., Case], storage: str, lengths: list[int]) ->
             projection=projection,
             transform=case.transform,
         )
-        feeds = {
-            "audio_embeds": frames,
-            "audio_attention_mask": mask,
-            "audio_sizes": sizes,
-            "audio_projection_mode": np.array([mode]),
-        }
+        feeds = clip_feeds(frames, sizes, mask, mode)
         assert np.abs(case.run("speech", feeds) - expected).max() < CLOSE
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from benchmarks.tiny_multimodal_shapes import CONFIGS, native_name
 from converters import reference
 from converters.checkpoint import Checkpoint
-from converters.errors import CheckpointError, UnsupportedError
+from converters.errors import CheckpointError, EdgeError, UnsupportedError
 from converters.models import describe, describe_whole
 from converters.multimodal import Multimodal
 from tests.checkpoints import ABSENT, altered
@@ -132,7 +136,8 @@ def _keys(config: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
 
 NO_EFFECT = {
     "activation_checkpointing", "attention_dropout", "cnn_layer_norm", "dp", "dropout_rate",
-    "enable_gradient_checkpointing", "initializer_range", "layer", "left_chunk", "model_name", "model_type", "nemo_final_size",
+    "enable_gradient_checkpointing", "initializer_range", "layer", "left_chunk", "model_name", "model_type",
+    "nemo_final_size",
 }  # fmt: skip
 # transformers' class of speech never looks at it; that of vision knows -2.
 SILENT = {("audio_config", "feature_layer")}
@@ -161,6 +166,49 @@ def test_every_key_of_the_encoders_matters_or_is_known(
         else:
             with pytest.raises((UnsupportedError, CheckpointError)):
                 whole(checkpoint)
+
+
+_HOSTILE = (0, -1, 1, 3, 2**52, 2**70, 1e300, float("nan"), True, None, "", "x" * 300, [], [1], {}, {"a": 1})
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_hostile_value_is_an_error_that_a_person_can_read(
+    layout: str, tiny_multimodal: TinyMultimodal, data: st.DataObject
+) -> None:
+    """Any key, of the encoders or of the text, with any value: the model is described, or refused by name."""
+    config = copy.deepcopy(CONFIGS[layout])
+    paths = [*_keys(config), *((key,) for key in config), ("embd_layer", "audio_embd_layer")]
+    path = data.draw(st.sampled_from(paths))
+    holder = config
+    for key in path[:-1]:
+        holder = holder.setdefault(key, {})
+    holder[path[-1]] = data.draw(st.sampled_from(_HOSTILE))
+    with Checkpoint.open(tiny_multimodal(layout)) as checkpoint:
+        checkpoint.config = config
+        with contextlib.suppress(EdgeError):
+            describe_whole(checkpoint)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "tensor", ["patch_embedding.weight", "position_embedding.weight", "layers.0.mlp.fc1.weight"]
+)
+@pytest.mark.parametrize(
+    "shape", [(), (0,), (0, 0), (1, 64), (2, 3, 0, 0), (64, 3, 14, 14), (10**6, 3, 1, 1)]
+)
+def test_a_hostile_shape_is_an_error_that_a_person_can_read(
+    layout: str, tensor: str, shape: tuple[int, ...], opened: Callable[[str], Checkpoint]
+) -> None:
+    """The sizes of two of the encoders come from their tensors."""
+    checkpoint = opened(layout)
+    name = next(name for name in checkpoint.tensors if name.endswith(tensor) and "img_processor" in name)
+    if checkpoint.tensors[name].shape == shape:
+        return
+    checkpoint.tensors = {**checkpoint.tensors, name: replace(checkpoint.tensors[name], shape=shape)}
+    with pytest.raises(EdgeError):
+        describe_whole(checkpoint)
 
 
 def _another(value: Any) -> Any:
