@@ -16,8 +16,9 @@ from benchmarks.shapes import SHAPES
 
 Shapes = dict[str, tuple[int, ...]]
 
-# Crops of 448 pixels, 1152 channels, 4304 inside, 27 layers; 336, 1024, 4096, 24 in Phi-3-vision.
-CROP, PATCH, CHANNELS, INNER, LAYERS = 112, 14, 64, 96, 3
+# Crops of 448 pixels, 1152 channels, 4304 inside (no multiple of 32, as here), 27 layers; 336, 1024, 4096, 24 in
+# Phi-3-vision.
+CROP, PATCH, CHANNELS, INNER, LAYERS = 112, 14, 64, 80, 3
 # Rank and alpha: 256, 512 and 320, 640.
 ADAPTERS = {"vision": (8, 16), "speech": (12, 24)}
 _TARGETS = ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")

@@ -120,6 +120,10 @@ class Checkpoint:
         if not 0 <= start <= stop <= weight.rows:
             raise IndexError(f"rows {start}:{stop} of {weight.name}, which has {weight.rows}")
         dtype = DTYPES[self.weight_dtype(weight)]
+        if weight.zero_columns:
+            padded = np.zeros((stop - start, weight.shape[1]), dtype)
+            padded[:, : -weight.zero_columns] = self.weight_rows(_without_zeros(weight), start, stop)
+            return padded
         rows = np.empty((stop - start, *weight.shape[1:]), dtype)
         at = 0
         for part in weight.parts:
@@ -183,7 +187,8 @@ class Checkpoint:
     def _checked_part(self, weight: Weight, part: Rows) -> TensorInfo:
         info = self._info(part.tensor)
         # A convolution's kernel of a single point is a matrix, with axes of one at its end.
-        fits = info.shape and _dropped_ones(info.shape[1:]) == _dropped_ones(weight.shape[1:])
+        own = _without_zeros(weight).shape
+        fits = info.shape and _dropped_ones(info.shape[1:]) == _dropped_ones(own[1:])
         if not fits or not 0 <= part.start <= part.stop <= info.rows:
             raise CheckpointError(
                 f"tensor {shown(part.tensor)} has shape {list(info.shape)}, but weight {weight.name} "
@@ -201,6 +206,14 @@ class Checkpoint:
             view = out.reshape(-1).view(np.uint8).data
             read_into(self._descriptors[info.file], view, info.offset + start * row_bytes, info.file)
         self._log.add(info.name, start, stop)
+
+
+def _without_zeros(weight: Weight) -> Weight:
+    """The part that stands in tensors."""
+    if not weight.zero_columns:
+        return weight
+    shape = (weight.shape[0], weight.shape[1] - weight.zero_columns)
+    return replace(weight, shape=shape, zero_columns=0)
 
 
 def _dropped_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from converters.encoders import Vision
 from converters.tensor_map import TensorMap
 from converters.vision_tensors import (
@@ -22,8 +24,7 @@ def read_clip(tensors: TensorMap, prefix: str, output_size: int) -> Vision:
     `read_siglip`."""
     tower = f"{prefix}.img_processor.vision_model"
     sizes = sizes_of(tensors, tower)
-    side = round((sizes.positions - 1) ** 0.5)
-    crop_size, hidden = side * sizes.patch, sizes.hidden
+    crop_size, hidden = math.isqrt(max(sizes.positions - 1, 0)) * sizes.patch, sizes.hidden
     check_grid(crop_size, sizes.patch, sizes.positions - 1, HEADS, hidden)
     embeddings = f"{tower}.embeddings"
     row_end, separator = separators(tensors, f"{prefix}.sub_GN", f"{prefix}.glb_GN", 4 * hidden)

@@ -13,6 +13,7 @@ from converters.encoders import (
     Speech,
     Subsampling,
 )
+from converters.errors import UnsupportedError
 from converters.tensor_map import TensorMap
 from converters.vision_tensors import layer_norm, linear, projection
 
@@ -51,7 +52,13 @@ class Sizes:
 def read_conformer(
     tensors: TensorMap, prefix: str, names: Names, sizes: Sizes, *, output_size: int, token_id: int
 ) -> Speech:
-    """The encoder below `prefix`. CheckpointError for a tensor that is missing or does not fit."""
+    """The encoder below `prefix`. CheckpointError for a tensor that is missing or does not fit, UnsupportedError for
+    heads that do not divide the channels."""
+    if sizes.hidden % sizes.heads:
+        raise UnsupportedError(
+            f"speech encoder: {sizes.hidden} channels in {sizes.heads} heads (only heads of one size)",
+            hint="compare config.json with the one that the model was published with",
+        )
     source, hidden, channels = f"{prefix}.encoder", sizes.hidden, sizes.channels
     convolutions, bands = f"{source}.embed.conv", sizes.mel_bins
     for _ in range(HALVINGS):

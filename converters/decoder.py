@@ -28,12 +28,14 @@ class Weight:
     """A lazy handle: the concatenation of `parts` along the first axis.
 
     `name` is neutral and stable (`layers.3.attention.q`): recipes, manifests and proofs use it.
-    `shape` is (rows, columns) for a matrix in [out, in] order, (n,) for a vector.
+    `shape` is (rows, columns) for a matrix in [out, in] order, (n,) for a vector. The last `zero_columns` are zeros
+    that stand in no tensor: they make the columns a multiple of a block.
     """
 
     name: str
     shape: tuple[int, ...]
     parts: tuple[Rows, ...]
+    zero_columns: int = 0
 
     @property
     def rows(self) -> int:

@@ -14,7 +14,10 @@ from converters.reference import Streamed
 
 def linear(weights: Streamed, layer: Linear, inputs: Floats) -> Floats:
     """inputs [..., columns] to float32 [..., rows]."""
-    flat = weights.project(layer.weight, inputs.reshape(-1, inputs.shape[-1]))
+    flat = inputs.reshape(-1, inputs.shape[-1])
+    if layer.weight.zero_columns:
+        flat = np.pad(flat, ((0, 0), (0, layer.weight.zero_columns)))
+    flat = weights.project(layer.weight, flat)
     flat += weights.whole(layer.bias)
     return flat.reshape(*inputs.shape[:-1], -1)
 

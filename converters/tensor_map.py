@@ -22,6 +22,12 @@ class TensorMap:
         self.check(tensor, *shape)
         return Weight(name, shape, (Rows(tensor, 0, shape[0]),))
 
+    def padded(self, name: str, tensor: str, rows: int, columns: int, multiple: int) -> Weight:
+        """All of `tensor`, with zeros after its columns up to a `multiple`."""
+        self.check(tensor, rows, columns)
+        zeros = -columns % multiple
+        return Weight(name, (rows, columns + zeros), (Rows(tensor, 0, rows),), zero_columns=zeros)
+
     def point(self, name: str, tensor: str, *shape: int) -> Weight:
         """The matrix that a convolution's kernel of a single point [out, in, 1] is."""
         self.check(tensor, *shape, 1)

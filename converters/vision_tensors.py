@@ -9,6 +9,7 @@ from converters.decoder import Weight
 from converters.encoders import LayerNorm, Linear, Mlp, SelfAttention, VisionLayer
 from converters.errors import UnsupportedError
 from converters.tensor_map import TensorMap
+from quant.blocks import BLOCK
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,9 @@ def tower_layers(tensors: TensorMap, tower: str, sizes: TowerSizes) -> tuple[Vis
 
 def check_grid(crop: int, patch: int, patches: int, heads: int, hidden: int) -> None:
     """UnsupportedError unless the crops, the patches and the position table fit each other and 2 x 2 merging."""
-    side = math.isqrt(patches)
-    if crop % patch or side * patch != crop or side * side != patches or side % 2 or hidden % heads:
+    side = math.isqrt(max(patches, 0))
+    whole = min(crop, patch, hidden) > 0 and side * patch == crop and side * side == patches
+    if not whole or side % 2 or hidden % heads:
         raise UnsupportedError(
             f"vision encoder: crops of {crop} pixels, patches of {patch}, {patches} positions, {hidden} channels in "
             f"{heads} heads (only whole patches, an even number in a row, one position each, equal heads)",
@@ -104,6 +106,10 @@ def _layer(tensors: TensorMap, source: str, name: str, sizes: TowerSizes) -> Vis
         mlp_norm=layer_norm(tensors, f"{mlp}.norm", f"{source}.layer_norm2", hidden),
         mlp=Mlp(
             linear(tensors, f"{mlp}.up", f"{source}.mlp.fc1", inner, hidden),
-            linear(tensors, f"{mlp}.down", f"{source}.mlp.fc2", hidden, inner),
+            # SigLIP is 4304 wide inside, no multiple of a block.
+            Linear(
+                tensors.padded(f"{mlp}.down", f"{source}.mlp.fc2.weight", hidden, inner, BLOCK),
+                tensors.whole(f"{mlp}.down.bias", f"{source}.mlp.fc2.bias", hidden),
+            ),
         ),
     )

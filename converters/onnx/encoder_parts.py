@@ -82,6 +82,8 @@ class EncoderGraph(Graph):
     def linear(self, layer: Linear, x: str) -> str:
         stored = self.stored(layer.weight)
         name = f"{layer.weight.name}.product"
+        if layer.weight.zero_columns:
+            x = self.op("Pad", x, self.ints(0, layer.weight.zero_columns), "", self.ints(-1))
         if stored.format is not None:
             product = matmul_nbits(self, stored, x, name, accuracy_level=self._accuracy_level)
         else:

@@ -3,12 +3,11 @@
 Inputs `audio_embeds` (log-mel, float32 [clips, frames, mel bins]), `audio_attention_mask` (bool [clips, frames], false
 for padding), `audio_sizes` (int64 [clips], features of each clip) and `audio_projection_mode` (int64 [1]: 2 speech
 alone, any other speech beside an image); output `audio_features` (float32 [sum of sizes, output size]). A clip alone
-without padding is taken as the original takes it, without a mask (`converters.speech_reference`).
+without padding is taken as the original takes it, without a mask (`converters.speech_reference`). One stretch of
+positions is computed after the other (Scan), so that memory grows neither with the clips nor with their length.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import onnx
 from onnx import TensorProto
@@ -17,6 +16,7 @@ from converters.encoders import ConformerBlock, ConvModule, GatedFeedForward, Ml
 from converters.onnx.encoder_parts import EncoderGraph, value
 from converters.onnx.layout import Layout
 from converters.onnx.parts import gather
+from converters.onnx.speech_windows import subsampled
 from converters.onnx.vision_graph import ACCURACY_LEVEL
 
 DATA_FILE = "speech.onnx.data"
@@ -36,51 +36,48 @@ class _Builder:
 
     def build(self) -> onnx.ModelProto:
         speech, graph = self._speech, self._graph
-        states = self._subsampled()
+        states = subsampled(graph, speech)
         length = graph.size(states, 1)
         stretch = graph.op("Min", length, graph.ints(speech.chunk))
         stretches = graph.op("Div", graph.op("Sub", graph.op("Add", length, stretch), graph.ints(1)), stretch)
         filled = graph.op("Mul", stretches, stretch)
-        zeros = graph.op(
-            "Concat", graph.ints(0, 0, 0, 0), graph.op("Sub", filled, length), graph.ints(0), axis=0
+        behind = graph.op("Sub", filled, length)
+        states = graph.op(
+            "Pad", states, graph.op("Concat", graph.ints(0, 0, 0, 0), behind, graph.ints(0), axis=0)
         )
-        states = graph.op("Pad", states, zeros)
-        shape = graph.op("Concat", graph.ints(-1), stretch, graph.ints(speech.hidden_size), axis=0)
-        states = graph.op("Reshape", states, shape)
-        seen = graph.op("Reshape", self._seen(filled), graph.op("Concat", graph.ints(-1), stretch, axis=0))
+        flat = graph.op("Concat", graph.ints(-1), stretch, axis=0)
+        wide = graph.op("Concat", flat, graph.ints(speech.hidden_size), axis=0)
         bias = self._position_bias(stretch)
-        for block in speech.blocks:
-            states = self._block(block, states, seen, bias)
-        kept = graph.op("Gather", self._flat(states), self._index(filled))
-        self._project(kept)
+        body = graph.inside(
+            "stretch",
+            [
+                value("stretch.in", TensorProto.FLOAT, "stretch", speech.hidden_size),
+                value("stretch.seen", TensorProto.INT32, "stretch"),
+            ],
+            [value("stretch.out", TensorProto.FLOAT, "stretch", speech.hidden_size)],
+            lambda: self._stretch(bias),
+        )
+        scanned = graph.op("Reshape", states, wide), graph.op("Reshape", self._seen(filled), flat)
+        states = graph.op("Scan", *scanned, body=body, num_scan_inputs=2)
+        states = graph.op("Reshape", states, graph.ints(-1, speech.hidden_size))
+        self._project(graph.op("Gather", states, self._index(filled)))
         return graph.model(*self._signature(), name="speech")
 
-    def _subsampled(self) -> str:
-        """[clips, positions, hidden]."""
-        speech, graph = self._speech, self._graph
-        centred = graph.op("Sub", "audio_embeds", graph.weight(speech.mean))
-        normed = graph.op("Mul", centred, graph.weight(speech.inverse_deviation))
-        around: dict[str, Any] = {"strides": [2, 2], "pads": [1, 1, 1, 1], "kernel_shape": [3, 3]}
-        image = graph.op("Unsqueeze", normed, graph.ints(1))
-        first = graph.weight(speech.first.weight), graph.weight(speech.first.bias)
-        image = graph.op("Relu", graph.op("Conv", image, *first, **around))
-        for layer in speech.subsampling:
-            deep = graph.weight(layer.depthwise.weight), graph.weight(layer.depthwise.bias)
-            point = graph.weight(layer.pointwise.weight), graph.weight(layer.pointwise.bias)
-            image = graph.op("Conv", image, *deep, group=layer.depthwise.weight.rows, **around)
-            image = graph.op("Relu", graph.op("Conv", image, *point, kernel_shape=[1, 1]))
-        image = graph.op("Transpose", image, perm=[0, 2, 1, 3])
-        return graph.linear(speech.subsampled, graph.op("Reshape", image, graph.ints(0, 0, -1)))
+    def _stretch(self, bias: str) -> None:
+        graph = self._graph
+        states = graph.op("Unsqueeze", "stretch.in", graph.ints(0))
+        seen = graph.op("Unsqueeze", "stretch.seen", graph.ints(0))
+        for block in self._speech.blocks:
+            states = self._block(block, states, seen, bias)
+        graph.node("Squeeze", [states, graph.ints(0)], "stretch.out")
 
     def _seen(self, filled: str) -> str:
         """Which positions are no padding, int32 [clips, filled]; all of them for a clip alone that has none."""
-        graph = self._graph
+        graph, compression = self._graph, self._speech.compression
         frames = graph.op("Cast", "audio_attention_mask", to=TensorProto.INT64)
         count = graph.op("ReduceSum", frames, graph.ints(1), keepdims=1)
-        compression = self._speech.compression
-        positions = graph.op(
-            "Div", graph.op("Add", count, graph.scalar(compression - 1)), graph.scalar(compression)
-        )
+        rounded = graph.op("Add", count, graph.scalar(compression - 1))
+        positions = graph.op("Div", rounded, graph.scalar(compression))
         seen = graph.op("Less", graph.range(filled), positions)
         alone = graph.op("Equal", graph.size("audio_embeds", 0), graph.ints(1))
         whole = graph.op("Equal", graph.op("ReduceMin", count, keepdims=0), graph.size("audio_embeds", 1))
@@ -133,9 +130,6 @@ class _Builder:
         outputs = [f"{name}.up", f"{name}.gate"]
         self._graph.node("Split", [both], outputs, axis=-1, num_outputs=2)
         return outputs[0], outputs[1]
-
-    def _flat(self, states: str) -> str:
-        return self._graph.op("Reshape", states, self._graph.ints(-1, self._speech.hidden_size))
 
     def _index(self, filled: str) -> str:
         """The positions that are features: the first `audio_sizes` of each clip's `filled`."""

@@ -9,8 +9,6 @@ their number.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -18,6 +16,7 @@ from onnx import TensorProto
 
 from converters.encoders import Vision
 from converters.onnx.encoder_parts import EncoderGraph, value
+from converters.onnx.image_grid import ImageGrid
 from converters.onnx.layout import Layout
 from converters.onnx.parts import gather
 
@@ -31,22 +30,6 @@ def build_vision(vision: Vision, layout: Layout, *, accuracy_level: int = ACCURA
     return _Builder(vision, EncoderGraph(layout, accuracy_level)).build()
 
 
-@dataclass(frozen=True)
-class _Crops:
-    """Of the crops in use, int64 [used crops]: whose they are, and their number in the image, thumbnail 0."""
-
-    image: str
-    number: str
-
-
-@dataclass(frozen=True)
-class _Images:
-    """int64 [images]: columns of crops, number of the first crop among those in use."""
-
-    columns: str
-    first: str
-
-
 class _Builder:
     def __init__(self, vision: Vision, graph: EncoderGraph) -> None:
         self._vision = vision
@@ -55,19 +38,11 @@ class _Builder:
 
     def build(self) -> onnx.ModelProto:
         vision, graph = self._vision, self._graph
-        grid = graph.op("Div", "image_sizes", graph.scalar(vision.crop_size))
-        rows, columns = (graph.op("Gather", grid, graph.scalar(i), axis=1) for i in range(2))
-        count = graph.op("Add", graph.op("Mul", rows, columns), graph.scalar(1))
-        ends = graph.op("CumSum", count, graph.scalar(0))
-        images = _Images(columns, graph.op("Sub", ends, count))
-        used = graph.range(graph.op("ReduceSum", count, graph.ints(0), keepdims=1))
-        image = graph.place(used, ends)
-        crops = _Crops(image, graph.op("Sub", used, graph.op("Gather", images.first, image)))
-        flat = graph.op("Add", graph.op("Mul", crops.image, graph.size("pixel_values", 1)), crops.number)
-        pixels = self._picked("pixel_values", flat, 3, vision.crop_size, vision.crop_size)
+        grid = ImageGrid(graph, vision)
+        pixels = self._picked("pixel_values", grid.crops, 3, vision.crop_size, vision.crop_size)
         seen = ""
         if vision.patch_mask:
-            mask = self._picked("image_attention_mask", flat, vision.side, vision.side)
+            mask = self._picked("image_attention_mask", grid.crops, vision.side, vision.side)
             seen = graph.op("Cast", mask, to=TensorProto.BOOL)
         features = self._encoded(pixels, seen)
         width = graph.ints(-1, vision.feature_size)
@@ -78,16 +53,14 @@ class _Builder:
             graph.weight(vision.separator, 1, vision.feature_size),
             axis=0,
         )
-        useful = self._useful(seen, crops, images) if seen else self._all(rows, columns)
-        index = self._index(images, useful, self._row_end(features))
-        merged = graph.op("Gather", table, index)
+        merged = graph.op("Gather", table, grid.index(features, seen))
         graph.node("Identity", [graph.mlp(vision.projection, merged, "gelu")], "image_features")
         return graph.model(*self._signature(), name="vision")
 
-    def _picked(self, name: str, flat: str, *shape: int) -> str:
+    def _picked(self, name: str, crops: str, *shape: int) -> str:
         """The crops in use of an input [images, crops, ...]: [used crops, ...]."""
         graph = self._graph
-        return graph.op("Gather", graph.op("Reshape", name, graph.ints(-1, *shape)), flat)
+        return graph.op("Gather", graph.op("Reshape", name, graph.ints(-1, *shape)), crops)
 
     def _encoded(self, pixels: str, seen: str) -> str:
         """Features before the projection, [used crops, side * side / 4, feature size]."""
@@ -160,65 +133,6 @@ class _Builder:
         rows = graph.op("Mul", graph.op("Unsqueeze", rows, graph.ints(1)), graph.scalar(side))
         ids = graph.op("Where", seen, graph.op("Add", rows, columns), graph.scalar(0))
         return graph.op("Reshape", ids, graph.ints(-1))
-
-    def _useful(self, seen: str, crops: _Crops, images: _Images) -> tuple[str, str]:
-        """Rows and columns of features without padding, int64 [images]: those seen in the first column and row."""
-        graph, half = self._graph, self._half
-        start, stop, axes, step = (graph.ints(*v) for v in ((0, 0), (2 * half,) * 2, (1, 2), (2, 2)))
-        cells = graph.op("Cast", graph.op("Slice", seen, start, stop, axes, step), to=TensorProto.INT64)
-        tile = graph.op("Sub", crops.number, graph.scalar(1))
-        columns = graph.op("Gather", images.columns, crops.image)
-        is_tile = graph.op("GreaterOrEqual", tile, graph.scalar(0))
-        first_column = graph.op("Equal", graph.op("Mod", tile, columns), graph.scalar(0))
-        first_row = graph.op("Less", tile, columns)
-        numbers = graph.op("Unsqueeze", graph.range(graph.size("image_sizes", 0)), graph.ints(1))
-        own = graph.op("And", graph.op("Equal", numbers, crops.image), is_tile)
-        totals = []
-        for axis, chosen in ((2, first_column), (1, first_row)):
-            line = graph.op("Gather", cells, graph.scalar(0), axis=axis)
-            seen_there = graph.op("ReduceSum", line, graph.ints(1), keepdims=0)
-            counted = graph.op("Where", graph.op("And", own, chosen), seen_there, graph.scalar(0))
-            totals.append(graph.op("ReduceSum", counted, graph.ints(1), keepdims=0))
-        return totals[0], totals[1]
-
-    def _all(self, rows: str, columns: str) -> tuple[str, str]:
-        half = self._graph.scalar(self._half)
-        return self._graph.op("Mul", rows, half), self._graph.op("Mul", columns, half)
-
-    def _row_end(self, features: str) -> str:
-        """Where `row_end` stands in the table; `separator` is the next."""
-        crops = self._graph.op("Squeeze", self._graph.size(features, 0))
-        return self._graph.op("Mul", crops, self._graph.scalar(self._half**2))
-
-    def _index(self, images: _Images, useful: tuple[str, str], row_end: str) -> str:
-        """Which row of the table each feature is: the grid's rows and their ends, the separator, the thumbnail's."""
-        graph, half = self._graph, self._half
-        op, scalar = graph.op, graph.scalar
-        grid_width = op("Add", useful[1], scalar(1))
-        grid_size = op("Mul", useful[0], grid_width)
-        count = op("Add", grid_size, scalar(1 + half * (half + 1)))
-        ends = op("CumSum", count, scalar(0))
-        place = graph.range(op("ReduceSum", count, graph.ints(0), keepdims=1))
-        image = graph.place(place, ends)
-
-        def own(value: str) -> str:
-            return op("Gather", value, image)
-
-        inside = op("Sub", place, own(op("Sub", ends, count)))
-        first = own(images.first)
-        y, x = op("Div", inside, own(grid_width)), op("Mod", inside, own(grid_width))
-        row = op("Mul", op("Div", y, scalar(half)), own(images.columns))
-        tile = op("Add", op("Add", first, scalar(1)), op("Add", row, op("Div", x, scalar(half))))
-        cell = op("Add", op("Mul", op("Mod", y, scalar(half)), scalar(half)), op("Mod", x, scalar(half)))
-        in_grid = op("Add", op("Mul", tile, scalar(half * half)), cell)
-        in_grid = op("Where", op("Equal", x, own(useful[1])), row_end, in_grid)
-        after = op("Sub", inside, op("Add", own(grid_size), scalar(1)))
-        y, x = op("Div", after, scalar(half + 1)), op("Mod", after, scalar(half + 1))
-        small = op("Add", op("Mul", first, scalar(half * half)), op("Add", op("Mul", y, scalar(half)), x))
-        small = op("Where", op("Equal", x, scalar(half)), row_end, small)
-        separator = op("Add", row_end, scalar(1))
-        behind = op("Where", op("Less", after, scalar(0)), separator, small)
-        return op("Where", op("Less", inside, own(grid_size)), in_grid, behind)
 
     def _signature(self) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
         vision = self._vision

@@ -12,12 +12,16 @@ from typing import Literal
 
 import numpy as np
 import pytest
+import torch
+from transformers import Phi4MultimodalVisionConfig
+from transformers.models.phi4_multimodal.modeling_phi4_multimodal import Phi4MultimodalVisionEmbeddings
 
 from converters.checkpoint import Checkpoint
 from converters.models import describe_whole
 from converters.multimodal import Multimodal
+from converters.onnx.vision_graph import _buckets
 from converters.speech_reference import speech_features
-from converters.vision_reference import image_features
+from converters.vision_reference import _positions, image_features
 from tests.converters.encoder_support import GRIDS, Grids, Native, clip_features, random_clips, random_images
 
 CLOSE = 2e-5
@@ -49,6 +53,28 @@ def test_siglip_equals_transformers(opened: Checkpoint, native: Native, grids: G
     images = random_images(vision, grids)
     ours = image_features(opened, vision, *images)
     assert np.abs(ours - native.image_features(images, len(ours))).max() < CLOSE
+
+
+@pytest.mark.parametrize("side", [8, 24, 32])
+def test_positions_within_padding_are_those_of_transformers(side: int) -> None:
+    """Every number of seen rows and columns, the reference's and the graph's table: fractions that fall upon a boundary
+    of the grid must round as float32 does there."""
+    config = Phi4MultimodalVisionConfig(image_size=side, patch_size=1, crop_size=side, hidden_size=1)
+    embeddings = Phi4MultimodalVisionEmbeddings(config)
+    with torch.no_grad():
+        embeddings.patch_embedding.weight.zero_()
+        embeddings.patch_embedding.bias.zero_()
+        embeddings.position_embedding.weight[:, 0] = torch.arange(side * side)
+    seen = np.zeros((side, side, side), np.bool_)
+    for n in range(side):
+        seen[n, : n + 1, : side - n] = True
+    with torch.inference_mode():
+        theirs = embeddings(torch.zeros(side, 3, side, side), torch.from_numpy(seen))[..., 0].numpy()
+    assert np.array_equal(_positions(seen), theirs)
+    table = _buckets(side)
+    rows, columns = table[seen[:, :, 0].sum(axis=1)], table[seen[:, 0].sum(axis=1)]
+    ids = np.where(seen, rows[:, :, None] * side + columns[:, None], 0).reshape(side, -1)
+    assert np.array_equal(ids, theirs)
 
 
 @pytest.mark.parametrize("grids", GRIDS.values(), ids=GRIDS)
