@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from converters.decoder import Decoder, Weight
+from converters.decoder import Decoder, Rope, Weight
 from converters.encoders import Speech, Vision
 
 
@@ -18,6 +18,11 @@ class Multimodal:
     decoder: Decoder
     vision: Vision | None
     speech: Speech | None
+
+    @property
+    def rope(self) -> Rope:
+        """The decoder's."""
+        return self.decoder.rope
 
     @property
     def parameters(self) -> int:

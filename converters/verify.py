@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Decoder, Rope, Weight
+from converters.decoder import Rope, Weight
 from quant.blocks import BLOCK
 
 CHUNK_BYTES = 8 << 20
@@ -140,9 +140,18 @@ class StoredReport:
         }
 
 
+class Weighed(Protocol):
+    """A decoder, with encoders or without."""
+
+    @property
+    def rope(self) -> Rope: ...
+
+    def weights(self) -> Iterable[Weight]: ...
+
+
 def check_stored(
     checkpoint: Checkpoint,
-    decoder: Decoder,
+    model: Weighed,
     stored: Stored,
     *,
     context_length: int,
@@ -157,7 +166,7 @@ def check_stored(
     """
     faults: list[str] = []
     worst, worst_name, count, values = 0.0, "", 0, 0
-    for weight in decoder.weights():
+    for weight in model.weights():
         count += 1
         columns = weight.shape[1] if weight.is_matrix else 1
         step = max(1, CHUNK_BYTES // (4 * columns))
@@ -184,7 +193,7 @@ def check_stored(
                 )
                 break
     faults += _fact_faults(stored.facts(context_length))
-    faults += _rope_faults(decoder.rope, stored, context_length)
+    faults += _rope_faults(model.rope, stored, context_length)
     return StoredReport(count, values, worst, worst_name, tuple(faults))
 
 

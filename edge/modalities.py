@@ -33,7 +33,7 @@ def notes_of(name: str, format_name: str, model: Decoder | Multimodal) -> list[s
         return []
     adapters = " and ".join(lora.name for lora in model.decoder.adapters)
     beside = f", with its adapters {adapters} as files" if adapters else ""
-    return [f"{name}: text alone{beside}; llama.cpp has no encoder for what {_senses(model)}"]
+    return [f"{name}: text alone{beside}: llama.cpp has no encoder of this model"]
 
 
 def _senses(model: Multimodal) -> str:

@@ -247,6 +247,8 @@ def _notes(variants: Sequence[PlannedVariant], model: Decoder | Multimodal) -> l
                     f"{variant.name}: needs about {variant.device_bytes >> 20} MiB on the device, target "
                     f"'{target.name}' is meant for {target.memory_mb} MiB; a smaller --context needs less"
                 )
-        content = described(variant.format, model)
-        notes += [note for note in variant.recipe.notes(content) if note not in notes]
+        decoder = text_of(model)
+        own = {weight.name for weight in decoder.weights()}
+        others = [weight for weight in model.weights() if weight.name not in own]
+        notes += [note for note in variant.recipe.notes(decoder, others) if note not in notes]
     return notes

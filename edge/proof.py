@@ -13,11 +13,13 @@ import numpy as np
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import EdgeError, MachineError
-from converters.rooms import ROOMS
+from converters.multimodal import Multimodal, text_of
+from converters.rooms import MULTIMODAL, ROOMS, described
 from converters.verify import StoredReport, check_stored, divergence
 from edge.progress import Progress
 from edge.proving.adapters import prove_adapters
 from edge.proving.judgement import over
+from edge.proving.media import prove_media
 from edge.proving.references import References, codec_of
 from edge.proving.subject import MAX_LOGIT_BYTES, TEXT, TOKENS, Subject, proof_tokens, text
 from edge.proving.subject import tokenizer as tokenizer_of
@@ -25,9 +27,11 @@ from edge.runtimes.isolated import Measured, teacher_forced
 
 __all__ = ["MAX_LOGIT_BYTES", "TEXT", "TOKENS", "Subject", "proof_tokens", "prove"]
 
+Model = Decoder | Multimodal
+
 
 def prove(
-    checkpoint: Checkpoint, decoder: Decoder, subjects: Sequence[Subject], progress: Progress
+    checkpoint: Checkpoint, model: Model, subjects: Sequence[Subject], progress: Progress
 ) -> dict[str, Any]:
     """The content of proof.json: {format, passed, tokens, variants: {name: {...}}}.
 
@@ -35,7 +39,7 @@ def prove(
     engine is killed: that says nothing about the subject.
     """
     try:
-        return _prove(checkpoint, decoder, subjects, progress)
+        return _prove(checkpoint, model, subjects, progress)
     except (OSError, MemoryError) as error:
         raise MachineError(
             f"the proof could not be finished: {str(error) or type(error).__name__}",
@@ -44,12 +48,13 @@ def prove(
 
 
 def _prove(
-    checkpoint: Checkpoint, decoder: Decoder, subjects: Sequence[Subject], progress: Progress
+    checkpoint: Checkpoint, model: Model, subjects: Sequence[Subject], progress: Progress
 ) -> dict[str, Any]:
+    decoder = text_of(model)
     ids = proof_tokens(checkpoint.directory, decoder, max(s.context_length for s in subjects))
     references = References(checkpoint, decoder, ids, subjects, progress)
     variants = {
-        subject.name: _prove_one(checkpoint, decoder, subject, references, progress) for subject in subjects
+        subject.name: _prove_one(checkpoint, model, subject, references, progress) for subject in subjects
     }
     return {
         "format": 1,
@@ -62,18 +67,19 @@ def _prove(
 
 def _prove_one(
     checkpoint: Checkpoint,
-    decoder: Decoder,
+    model: Model,
     subject: Subject,
     references: References,
     progress: Progress,
 ) -> dict[str, Any]:
     failures: list[str] = []
+    decoder = text_of(model)
     ids = references.ids(subject)
     result: dict[str, Any] = {"limits": dict(vars(subject.limits)), "tokens": len(ids)}
     if subject.source:
         result["stored"] = {"compiled_from": subject.source}
     else:
-        stored, faults = _stored(checkpoint, decoder, subject, progress)
+        stored, faults = _stored(checkpoint, model, subject, progress)
         result |= stored
         failures += faults
     progress.stage(f"prove {subject.name}: run it", len(ids), "tokens")
@@ -104,7 +110,11 @@ def _prove_one(
             found = divergence(reference, np.asarray(measured.logits))
             result[question] = found.to_data()
             failures += over(question, found, subject.limits)
-        if decoder.adapters:
+        if isinstance(model, Multimodal) and subject.format == MULTIMODAL:
+            seen, faults = prove_media(checkpoint, model, subject, ids, progress)
+            result |= seen
+            failures += faults
+        elif decoder.adapters:
             proven, faults = prove_adapters(checkpoint, decoder, subject, ids, measured.logits, progress)
             result["adapters"] = proven
             failures += faults
@@ -112,11 +122,11 @@ def _prove_one(
 
 
 def _stored(
-    checkpoint: Checkpoint, decoder: Decoder, subject: Subject, progress: Progress
+    checkpoint: Checkpoint, model: Model, subject: Subject, progress: Progress
 ) -> tuple[dict[str, Any], list[str]]:
-    progress.stage(f"prove {subject.name}: stored weights", decoder.parameters * 2)
+    progress.stage(f"prove {subject.name}: stored weights", model.parameters * 2)
     try:
-        report = _stored_report(checkpoint, decoder, subject, progress)
+        report = _stored_report(checkpoint, model, subject, progress)
     except MachineError:
         raise
     except EdgeError as error:
@@ -125,14 +135,15 @@ def _stored(
 
 
 def _stored_report(
-    checkpoint: Checkpoint, decoder: Decoder, subject: Subject, progress: Progress
+    checkpoint: Checkpoint, model: Model, subject: Subject, progress: Progress
 ) -> StoredReport:
+    decoder, content = text_of(model), described(subject.format, model)
     calibrated = {weight.name for weight in subject.recipe.to_calibrate(decoder)}
-    stored = ROOMS[subject.format].open_stored(subject.path, decoder, subject.recipe)
+    stored = ROOMS[subject.format].open_stored(subject.path, content, subject.recipe)
     try:
         return check_stored(
             checkpoint,
-            decoder,
+            content,
             stored,
             context_length=subject.context_length,
             codec=codec_of(subject.recipe, decoder),

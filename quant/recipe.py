@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -123,17 +124,22 @@ class Recipe:
         asked = self._rule_of(weight.name).storage
         return "f16" if asked in FORMATS and weight.shape[1] % BLOCK else asked
 
-    def notes(self, decoder: Decoder) -> list[str]:
-        """One line for every matrix stored otherwise than its rule says, and for every rule that never decides."""
-        lines, used = [], set()
-        for weight in filter(_has_rule, decoder.weights()):
+    def notes(self, decoder: Decoder, others: Iterable[Weight] = ()) -> list[str]:
+        """One line for the matrices of a kind (their numbers apart) that are stored otherwise than their rule says, and
+        for every rule that never decides. `others`: weights of the model beside the decoder's."""
+        used: set[Rule] = set()
+        kinds: dict[tuple[str, str, int], list[str]] = {}
+        for weight in filter(_has_rule, (*decoder.weights(), *others)):
             rule = self._rule_of(weight.name)
             used.add(rule)
             if self.storage(weight) != rule.storage:
-                lines.append(
-                    f"{weight.name}: f16 instead of {rule.storage}, "
-                    f"its {weight.shape[1]} columns are no multiple of {BLOCK}"
-                )
+                kind = re.sub(r"\d+", "*", weight.name), rule.storage, weight.shape[1]
+                kinds.setdefault(kind, []).append(weight.name)
+        lines = [
+            f"{names[0] if len(names) == 1 else f'{kind} ({len(names)} matrices)'}: f16 instead of {storage}, "
+            f"{columns} columns are no multiple of {BLOCK}"
+            for (kind, storage, columns), names in kinds.items()
+        ]
         for rule in self.rules:
             if rule not in used and not (decoder.tied and rule.pattern == "lm_head"):
                 lines.append(

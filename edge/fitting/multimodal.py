@@ -1,8 +1,8 @@
 """What a folder of a model that takes images and speech takes to run, as edge.runtimes.multimodal sets it up.
 
-To what the decoder takes (edge.fitting.genai) come the largest of its adapters, for one decoder is loaded at a time; the
-encoders, which stay once they were needed; and of the workspace what one crop of an image takes. The figures of the
-parts are those of the same kernels in a decoder; together they are not measured.
+To what the decoder takes (edge.fitting.genai) come the largest of its adapters, for one decoder is loaded at a
+time; the encoders, which stay once they were needed; and of the workspace what one crop of an image takes. The
+figures of the parts are those of the same kernels in a decoder; together they are not measured.
 """
 
 from __future__ import annotations

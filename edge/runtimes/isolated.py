@@ -51,13 +51,23 @@ def teacher_forced(
     context_length: int,
     text: str = "",
     adapter: str | None = None,
+    media: Sequence[tuple[str, Path]] = (),
 ) -> Measured:
     """Logits at every position of `ids`, with `adapter`. `work` is a directory whose disk holds them, without a name.
+
+    media: (kind, file) of what the prompt begins with, before `ids`.
 
     Raises UnsupportedError when the engine refuses the artifact or dies of it, MachineError when it was killed
     or ran out of memory or disk.
     """
-    asked = json.dumps({"ids": [int(i) for i in ids], "text": text, "adapter": adapter})
+    asked = json.dumps(
+        {
+            "ids": [int(i) for i in ids],
+            "text": text,
+            "adapter": adapter,
+            "media": [(kind, str(file)) for kind, file in media],
+        }
+    )
     # Without a name the file is gone with its last reader, however this process ends.
     with tempfile.TemporaryFile(dir=work) as made:
         numbers = [str(n) for n in (context_length, made.fileno(), os.getpid())]
@@ -113,14 +123,20 @@ def _main(artifact: str, context_length: str, made: str, parent: str) -> None:
 
 def _measure(artifact: Path, context_length: int, made: int, asked: dict[str, Any]) -> dict[str, Any]:
     from edge.runtimes import open_runtime
-    from edge.runtimes.protocol import Adaptable
+    from edge.runtimes.protocol import Adaptable, Perceiving
 
     runtime = open_runtime(artifact, context_length=context_length, threads=PROOF_THREADS, exact=True)
     try:
         if asked["adapter"] is not None:
             assert isinstance(runtime, Adaptable)
             runtime.use_adapter(asked["adapter"])
-        logits = runtime.teacher_forced(asked["ids"])
+        before: list[int] = []
+        if asked["media"]:
+            assert isinstance(runtime, Perceiving)
+            media = [runtime.read(kind, Path(file)) for kind, file in asked["media"]]
+            runtime.show(media)
+            before = [token for medium in media for token in medium.ids]
+        logits = runtime.teacher_forced([*before, *asked["ids"]], first=len(before))
         with os.fdopen(made, "wb") as file:
             file.write(np.ascontiguousarray(logits, np.float32).data)
         return {

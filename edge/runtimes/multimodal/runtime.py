@@ -19,13 +19,11 @@ from edge.engine_settings import EngineSettings
 from edge.runtimes.chunked import Chunked
 from edge.runtimes.folder import Folder
 from edge.runtimes.multimodal.media import Prepared, Reader
-from edge.runtimes.multimodal.sessions import Decoder, open_session, run_encoder
+from edge.runtimes.multimodal.sessions import Decoder, encode, open_encoder, open_session
 from edge.runtimes.protocol import Dialect, Medium
 from edge.runtimes.tokenizer import FolderTokenizer
 
 Floats = NDArray[np.float32]
-SPEECH_ALONE, SPEECH_BESIDE_IMAGE = 2, 3
-"""onnxruntime-genai's numbers for the projection of speech."""
 
 
 class MultimodalRuntime(Chunked):
@@ -132,18 +130,14 @@ class MultimodalRuntime(Chunked):
         beside = medium.kind == "audio" and any(other.kind == "image" for other in self._shown)
         key = medium.key, beside
         if key not in self._features:
-            inputs = dict(medium.inputs)
-            if medium.kind == "audio":
-                mode = SPEECH_BESIDE_IMAGE if beside else SPEECH_ALONE
-                inputs["audio_projection_mode"] = np.array([mode], np.int64)
-            self._features[key] = run_encoder(self._encoder(medium.kind), inputs)
+            session = self._encoder(medium.kind)
+            self._features[key] = encode(session, medium.kind, medium.inputs, beside_image=beside)
         return self._features[key]
 
     def _encoder(self, kind: str) -> Any:
         """Opened when it is first needed."""
         if kind not in self._encoders:
-            file = {"image": "vision.onnx", "audio": "speech.onnx"}[kind]
-            self._encoders[kind] = open_session(self._path / file, self._settings)
+            self._encoders[kind] = open_encoder(self._path, kind, self._settings)
         return self._encoders[kind]
 
     def _last(self) -> Floats:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from converters.errors import MachineError, UnsupportedError
 from edge.engine_settings import EngineSettings
 
+SPEECH_ALONE, SPEECH_BESIDE_IMAGE = 2, 3
+"""onnxruntime-genai's numbers for the projection of speech."""
+
 
 def open_session(file: Path, settings: EngineSettings) -> Any:
     """An InferenceSession on the CPU. UnsupportedError when onnxruntime refuses the graph."""
@@ -67,10 +70,21 @@ class Decoder:
         return logits
 
 
-def run_encoder(session: Any, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Features [rows, hidden] of one image or recording."""
+def open_encoder(folder: Path, kind: str, settings: EngineSettings) -> Any:
+    """The session of the encoder for a kind of media."""
+    return open_session(folder / {"image": "vision.onnx", "audio": "speech.onnx"}[kind], settings)
+
+
+def encode(
+    session: Any, kind: str, inputs: Mapping[str, NDArray[Any]], *, beside_image: bool
+) -> NDArray[np.float32]:
+    """Features [rows, hidden] of one image or recording; speech is projected otherwise beside an image."""
+    feeds = dict(inputs)
+    if kind == "audio":
+        mode = SPEECH_BESIDE_IMAGE if beside_image else SPEECH_ALONE
+        feeds["audio_projection_mode"] = np.array([mode], np.int64)
     try:
-        features: NDArray[np.float32] = session.run(None, dict(inputs))[0]
+        features: NDArray[np.float32] = session.run(None, feeds)[0]
     except Exception as error:  # as above
         raise MachineError(f"onnxruntime: {str(error).splitlines()[0]}", hint="edge doctor") from None
     return features
