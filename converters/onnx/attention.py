@@ -31,7 +31,6 @@ def shared(
 ) -> Shared:
     """Lengths from the attention mask [batch, total], tables from the data file. `tokens`: the graph's input
     [batch, tokens, ...]."""
-    graph.constant("zero", 0)
     graph.constant("one", 1)
     graph.constant("one_axis", [1])
     counted = graph.node("ReduceSum", ["attention_mask", "one_axis"], "counted", keepdims=1)
@@ -62,6 +61,7 @@ def shared(
 
 def _positions(graph: Graph, counted: str, ids: str) -> str:
     """Positions of the new tokens, int64 [batch, tokens]. A shorter, right-padded row of a batch starts at 0."""
+    graph.constant("zero", 0)
     shape = graph.node("Shape", [ids], "ids_shape")
     tokens = graph.node("Gather", [shape, "one"], "tokens")
     before = graph.node("Sub", [counted, tokens], "before")

@@ -10,6 +10,7 @@ from typing import Any
 
 from converters.errors import UnsupportedError
 from edge.chat.answer import Answer
+from edge.chat.attachments import is_attachment
 from edge.chat.sampling import Sampling
 from edge.chat.session import Session, Settings
 from edge.chat.templates import Message
@@ -94,6 +95,14 @@ def _adapter(session: Session, rest: str) -> str:
     return f"adapter: {used or NO_ADAPTER} (there are: {known or 'no others'})"
 
 
+def _attach(kind: str) -> Callable[[Session, str], str]:
+    def attach(session: Session, rest: str) -> str:
+        tokens = session.attach(kind, _path(rest, f"/{kind}"))
+        return f"{rest} goes with the next message, as {tokens} tokens"
+
+    return attach
+
+
 def _save(session: Session, rest: str) -> str:
     path = _path(rest, "/save")
     data = {"system": session.system, "messages": session.messages}
@@ -112,13 +121,21 @@ def _load(session: Session, rest: str) -> str:
             raise wrong
         data = json.loads(path.read_text(encoding="utf-8"))
         system, found = data["system"], data["messages"]
-        messages: list[Message] = [{"role": m["role"], "content": m["content"]} for m in found]
+        messages: list[Message] = [
+            {"role": m["role"], "content": m["content"]} | ({"media": m["media"]} if m.get("media") else {})
+            for m in found
+        ]
     except OSError as error:
         raise UnsupportedError(f"cannot read {path}: {error.strerror}", hint="/load another file") from None
     except (ValueError, KeyError, TypeError, RecursionError):
         raise wrong from None
     roles = all(m["role"] in ("system", "user", "assistant") for m in messages)
-    texts = all(isinstance(m["content"], str) for m in messages)
+    texts = all(
+        isinstance(m["content"], str)
+        and isinstance(m.get("media", []), list)
+        and all(map(is_attachment, m.get("media", [])))
+        for m in messages
+    )
     if not roles or not texts or not isinstance(system, str | None):
         raise wrong
     session.system = system
@@ -128,7 +145,8 @@ def _load(session: Session, rest: str) -> str:
 
 def _path(text: str, command: str) -> Path:
     if not text:
-        raise UnsupportedError(f"{command} needs a file name", hint=f"{command} chat.json")
+        example = {"/image": "photo.jpg", "/audio": "voice.wav"}.get(command, "chat.json")
+        raise UnsupportedError(f"{command} needs a file name", hint=f"{command} {example}")
     return Path(text).expanduser()
 
 
@@ -175,6 +193,8 @@ COMMANDS: dict[str, tuple[Callable[[Session, str], str | None], str, str]] = {
     "show": (_show, "/show", "engine, context, system message, settings"),
     "system": (_system, "/system [TEXT]", "set the system message and start anew"),
     "adapter": (_adapter, "/adapter [NAME]", f"answer with an adapter of the bundle; {NO_ADAPTER}: without"),
+    "image": (_attach("image"), "/image FILE", "show an image with the next message"),
+    "audio": (_attach("audio"), "/audio FILE", "play a recording with the next message"),
     "save": (_save, "/save FILE", "write the conversation to a JSON file"),
     "load": (_load, "/load FILE", "go on with a saved conversation"),
     "clear": (_clear, "/clear", "forget the conversation"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edge.chat.templates import ChatTemplate, Message
-from edge.runtimes.protocol import Dialect, Runtime
+from edge.runtimes.protocol import Dialect, Medium, Runtime
 
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 """Noncharacters (Unicode 23.7): never part of a text that somebody means to send."""
@@ -19,8 +19,17 @@ class PromptFormat:
     A special token's text inside a message (a pasted `<|end|>`) stays text: it can end no turn and open none.
     """
 
-    def __init__(self, runtime: Runtime, dialect: Dialect, *, use_template: bool = True) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        dialect: Dialect,
+        *,
+        use_template: bool = True,
+        media: Callable[[Message], Sequence[Medium]] = lambda message: (),
+    ) -> None:
+        """media: what a message begins with, before its text."""
         self._runtime = runtime
+        self._media = media
         self._prefix = dialect.prefix
         self._template: ChatTemplate | None = None
         if dialect.template is not None and use_template:
@@ -37,22 +46,32 @@ class PromptFormat:
 
     def ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the whole conversation, ready for the answer."""
-        if self._template is None:
-            text = "\n".join(message["content"] for message in messages)
-            return self._with_prefix(self._runtime.encode(text, special=False))
-        found: list[str] = []
+        found: list[str | Medium] = []
 
-        def mark(match: re.Match[str]) -> str:
-            found.append(match[0])
+        def mark(what: str | Medium) -> str:
+            found.append(what)
             return f"{_OPEN}{len(found) - 1}{_CLOSE}"
 
-        marked = [{**m, "content": self._special.sub(mark, m["content"])} for m in messages]
+        marked = [
+            {
+                **message,
+                "content": "".join(mark(medium) + medium.after for medium in self._media(message))
+                + self._special.sub(lambda match: mark(match[0]), message["content"]),
+            }
+            for message in messages
+        ]
+        text = (
+            "\n".join(message["content"] for message in marked)
+            if self._template is None
+            else self._template.render(marked)
+        )
         ids: list[int] = []
-        for i, piece in enumerate(_MARK.split(self._template.render(marked))):
+        for i, piece in enumerate(_MARK.split(text)):
             if i % 2:
-                ids += self._runtime.encode(found[int(piece)], special=False)
+                what = found[int(piece)]
+                ids += self._runtime.encode(what, special=False) if isinstance(what, str) else what.ids
             elif piece:
-                ids += self._runtime.encode(piece, special=True)
+                ids += self._runtime.encode(piece, special=self._template is not None)
         return self._with_prefix(ids)
 
     def _with_prefix(self, ids: list[int]) -> list[int]:

@@ -55,6 +55,7 @@ def sample(
     """
     if sampling.repeat_penalty != 1.0 and sampling.repeat_window and len(recent):
         seen = np.unique(np.asarray(recent[-sampling.repeat_window :], np.int64))
+        seen = seen[seen >= 0]  # negative ids stand for images
         logits = logits.copy()
         values = logits[seen]
         logits[seen] = np.where(

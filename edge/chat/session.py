@@ -6,12 +6,15 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converters.errors import UnsupportedError
 from edge.chat.answer import Answer
+from edge.chat.attachments import Gallery, attachment
 from edge.chat.prefix import PrefixCache, common
 from edge.chat.prompt import PromptFormat
 from edge.chat.sampling import Sampling, sample
@@ -55,7 +58,8 @@ class Session:
         dialect = runtime.dialect()
         self.runtime = runtime
         self.settings = settings or Settings()
-        self.format = PromptFormat(runtime, dialect, use_template=use_template)
+        self._gallery = Gallery(runtime)
+        self.format = PromptFormat(runtime, dialect, use_template=use_template, media=self._gallery.of)
         self.system = system
         self.messages: list[Message] = []
         self.last: Answer | None = None
@@ -65,6 +69,7 @@ class Session:
         self._dropped = 0
         self._cached: list[int] = []
         self._interrupted = False
+        self._pending: list[dict[str, str]] = []
         self._prefix = prefix
         self._speculation = speculation
         self._check_adapter = check_adapter
@@ -85,7 +90,8 @@ class Session:
         self._cached = []
 
     def clear(self) -> None:
-        """Forget the conversation; system message and settings stay."""
+        """Forget the conversation and what was attached; system message and settings stay."""
+        self._pending = []
         self.replace([])
 
     def replace(self, messages: Sequence[Message]) -> None:
@@ -96,15 +102,27 @@ class Session:
         """Stop the running answer after the token in hand (safe from a signal handler)."""
         self._interrupted = True
 
+    def attach(self, kind: str, path: Path) -> int:
+        """Let the next question begin with an image or a recording; how many tokens it takes.
+
+        MediaError for a damaged file, UnsupportedError where the model takes none of that kind.
+        """
+        named = attachment(kind, path)
+        (medium,) = self._gallery.of({"media": [named]})
+        self._pending.append(named)
+        return len(medium.ids)
+
     def ask(self, text: str) -> Iterator[str]:
-        """Stream the answer to `text` and add both to the messages.
+        """Stream the answer to `text`, with what was attached, and add both to the messages.
 
         An interrupted answer keeps what was said. On any error before the first token, and on a
         KeyboardInterrupt while the prompt is read, the question is taken back.
         """
         began = time.perf_counter()
         seed = [self.settings.seed, len(self.messages)]
-        self.messages.append({"role": "user", "content": text})
+        media, self._pending = self._pending, []
+        question: dict[str, Any] = {"role": "user", "content": text}
+        self.messages.append(question | ({"media": media} if media else {}))
         try:
             ids = self._fit()
             logits, cached = self._prefill(ids)
@@ -112,6 +130,7 @@ class Session:
                 self._speculation.start(self._cached)
         except BaseException:
             self.messages.pop()
+            self._pending = media
             raise
         said: list[str] = []
         tokens: list[int] = []
@@ -189,7 +208,7 @@ class Session:
         return ids
 
     def _is_question(self, index: int) -> bool:
-        return self.messages[index]["role"] == "user"
+        return bool(self.messages[index]["role"] == "user")
 
     def _view(self) -> list[Message]:
         return self._after_system(self.messages[self._dropped :])
@@ -201,6 +220,8 @@ class Session:
         """Logits after `ids`, and how many of them the cache already held (the common prefix)."""
         if not ids:
             raise UnsupportedError("the prompt is empty", hint="say something")
+        self._gallery.show(self._view())
+        del self._cached[self.runtime.position :]
         read = self._restore(ids)
         same = min(common(ids, self._cached), len(ids) - 1)
         self.runtime.rewind(same)

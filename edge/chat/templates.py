@@ -19,8 +19,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from converters.errors import UnsupportedError
 
-Message = Mapping[str, str]
-"""{"role": "system" | "user" | "assistant", "content": text}."""
+Message = Mapping[str, Any]
+"""{"role": "system" | "user" | "assistant", "content": text}, and where a message has some "media": a list of
+{"kind": "image" | "audio", "path": file}, which stand before its text."""
 
 MAX_SOURCE = 1 << 20
 MAX_OUTPUT = 64 << 20
@@ -95,7 +96,7 @@ class ChatTemplate:
         try:
             with _memory_limit(MAX_MEMORY):
                 for part in self._template.generate(
-                    messages=[dict(m) for m in messages],
+                    messages=[{"role": m["role"], "content": m["content"]} for m in messages],
                     add_generation_prompt=add_generation_prompt,
                     **self._tokens,
                 ):

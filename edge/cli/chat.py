@@ -38,6 +38,14 @@ def chat(
     adapter: Annotated[
         str | None, typer.Option(metavar="NAME", help="Answer with this adapter of the bundle.")
     ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Show an image with the prompt; repeat for several."),
+    ] = None,
+    audio: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Play a recording with the prompt; repeat for several."),
+    ] = None,
     system: Annotated[
         str | None, typer.Option("--system", "-s", help="System message, or a file that holds it.")
     ] = None,
@@ -106,6 +114,10 @@ def chat(
         settings=settings_for(chosen.path, chosen.targets),
     )
     guesses = None
+    if isinstance(runtime, runtimes.Perceiving) and (draft or prompt_lookup):
+        raise UnsupportedError(
+            "guessing tokens ahead is for models of text alone", hint="leave --draft and --prompt-lookup away"
+        )
     try:
         guesses = faster.Guesses.choose(runtime, draft, prompt_lookup, threads=threads)
         session = Session(
@@ -120,6 +132,9 @@ def chat(
         )
         if adapter is not None:
             session.use_adapter(adapter)
+        for kind, files in (("image", image), ("audio", audio)):
+            for file in files or ():
+                session.attach(kind, file)
         if prompt is None:
             _converse(session, chosen)
         else:

@@ -65,6 +65,10 @@ def proof_lines(proof: Mapping[str, Any] | None) -> list[str]:
         verdict = "proven" if result["passed"] else "PROOF FAILED"
         where = [f"in {result['runtime']}"] if "runtime" in result else []
         lines.append(f"{name}: {'; '.join([' '.join([verdict, *where]), *figures])}")
+        for encoder, error in result.get("encoders", {}).items():
+            lines.append(f"  {encoder} encoder: features {error['relative_error']:.2%} off the checkpoint's")
+        for prompt, found in result.get("prompts", {}).items():
+            lines.append(f"  with {prompt}: {'; '.join(_figures(found))}")
         for adapter, found in result.get("adapters", {}).items():
             effect = f"KL {found['effect']['kl_mean']:.2g} away from the model without it"
             lines.append(f"  adapter {adapter}: {'; '.join([effect, *_figures(found)])}")

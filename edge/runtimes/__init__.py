@@ -15,9 +15,18 @@ from typing import Protocol, cast
 
 from converters.errors import UnsupportedError
 from edge.engine_settings import EngineSettings
-from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect, Runtime
+from edge.runtimes.protocol import DEFAULT_CONTEXT, Dialect, Perceiving, Runtime
 
-__all__ = ["DEFAULT_CONTEXT", "Dialect", "Engine", "EngineSettings", "Runtime", "accepts", "open_runtime"]
+__all__ = [
+    "DEFAULT_CONTEXT",
+    "Dialect",
+    "Engine",
+    "EngineSettings",
+    "Perceiving",
+    "Runtime",
+    "accepts",
+    "open_runtime",
+]
 
 _BUILT_IN = tuple(f"edge.runtimes.{name}" for name in ("multimodal", "qnn", "dml", "genai", "llamacpp"))
 

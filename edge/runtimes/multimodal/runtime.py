@@ -154,7 +154,9 @@ class MultimodalRuntime(Chunked):
         return self._tokenizer.token_bytes(token)
 
     def dialect(self) -> Dialect:
-        return self._tokenizer.dialect(self._stop_ids)
+        # A model that writes the place of an image has nothing more to say: no feature goes there.
+        places = {self._reader.token(kind) for kind in self.kinds}
+        return self._tokenizer.dialect(self._stop_ids | places)
 
     def close(self) -> None:
         self._decoder = self._embedding = None

@@ -21,6 +21,7 @@ def open_session(file: Path, settings: EngineSettings) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
     if settings.threads is not None:
         options.intra_op_num_threads = settings.threads
     if settings.spinning is not None:
