@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
+from converters.encoder_tensors import layer_norm, projection
 from converters.encoders import Vision
 from converters.tensor_map import TensorMap
 from converters.vision_tensors import (
     check_grid,
-    layer_norm,
-    projection,
     separators,
     sizes_of,
     tower_layers,

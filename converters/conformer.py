@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from converters.encoder_tensors import layer_norm, linear, projection
 from converters.encoders import (
     ConformerBlock,
     ConvModule,
@@ -15,7 +16,6 @@ from converters.encoders import (
 )
 from converters.errors import UnsupportedError
 from converters.tensor_map import TensorMap
-from converters.vision_tensors import layer_norm, linear, projection
 
 NORM_EPS = 1e-5
 CHUNK = 500

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from converters.encoder_tensors import projection
 from converters.encoders import Vision
 from converters.tensor_map import TensorMap
-from converters.vision_tensors import TowerSizes, check_grid, projection, separators, tower_layers
+from converters.vision_tensors import TowerSizes, check_grid, separators, tower_layers
 
 NORM_EPS = 1e-6
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from converters.decoder import Weight
-from converters.encoders import LayerNorm, Linear, Mlp, SelfAttention, VisionLayer
+from converters.encoder_tensors import layer_norm, linear
+from converters.encoders import Linear, Mlp, SelfAttention, VisionLayer
 from converters.errors import UnsupportedError
 from converters.tensor_map import TensorMap
 from quant.blocks import BLOCK
@@ -55,29 +56,6 @@ def check_grid(crop: int, patch: int, patches: int, heads: int, hidden: int) -> 
             f"{heads} heads (only whole patches, an even number in a row, one position each, equal heads)",
             hint="compare config.json with the one that the model was published with",
         )
-
-
-def linear(tensors: TensorMap, name: str, source: str, rows: int, columns: int) -> Linear:
-    """`source`.weight and `source`.bias."""
-    return Linear(
-        tensors.whole(name, f"{source}.weight", rows, columns),
-        tensors.whole(f"{name}.bias", f"{source}.bias", rows),
-    )
-
-
-def layer_norm(tensors: TensorMap, name: str, source: str, size: int) -> LayerNorm:
-    """`source`.weight and `source`.bias."""
-    return LayerNorm(
-        tensors.whole(name, f"{source}.weight", size), tensors.whole(f"{name}.bias", f"{source}.bias", size)
-    )
-
-
-def projection(tensors: TensorMap, name: str, sources: tuple[str, str], columns: int, rows: int) -> Mlp:
-    """Two linear layers with a GELU between them: [rows, columns], then [rows, rows]."""
-    up, down = sources
-    return Mlp(
-        linear(tensors, f"{name}.up", up, rows, columns), linear(tensors, f"{name}.down", down, rows, rows)
-    )
 
 
 def separators(tensors: TensorMap, row_end: str, separator: str, size: int) -> tuple[Weight, Weight]:

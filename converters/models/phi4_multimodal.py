@@ -17,7 +17,7 @@ from converters.models.phi4mm import AUDIO_TOKEN, IMAGE_TOKEN
 from converters.multimodal import Multimodal
 from converters.siglip import NORM_EPS, read_siglip
 from converters.siglip import Names as VisionNames
-from converters.strict_config import StrictConfig
+from converters.strict_config import NEUTRAL, StrictConfig
 from converters.tensor_map import TensorMap
 from converters.vision_tensors import TowerSizes
 
@@ -36,8 +36,6 @@ _SPEECH_NAMES = SpeechNames(
     speech_projection=("up_proj_for_speech", "down_proj_for_speech"),
     vision_projection=("up_proj_for_vision_speech", "down_proj_for_vision_speech"),
 )
-_OF_TRAINING = ("attention_dropout", "dropout_rate", "initializer_range")
-_OF_SAVING = ("model_type", "dtype", "torch_dtype", "_attn_implementation_autoset", "transformers_version")
 
 
 def describe(checkpoint: Checkpoint) -> Multimodal:
@@ -62,7 +60,8 @@ def _vision(config: StrictConfig, tensors: TensorMap, output_size: int) -> Visio
     config.expect("hidden_act", "gelu_pytorch_tanh")
     config.expect("layer_norm_eps", NORM_EPS)
     config.expect("num_channels", 3)
-    for key in (*_OF_TRAINING, *_OF_SAVING):
+    # The head, like the last layer, comes after the states that are taken.
+    for key in ("vision_use_head", *NEUTRAL):
         config.take(key)
     sizes = TowerSizes(
         hidden=config.integer("hidden_size", 1152),
@@ -100,7 +99,7 @@ def _speech(config: StrictConfig, tensors: TensorMap, output_size: int) -> Speec
     config.expect("downsample_rate", 1)
     # One stretch leaves `left_chunk` nothing to act on; the class takes no layer by `feature_layer`; the final size
     # follows from `input_size`.
-    for key in ("left_chunk", "feature_layer", "nemo_final_size", *_OF_TRAINING, *_OF_SAVING):
+    for key in ("left_chunk", "feature_layer", "nemo_final_size", "dropout_rate", *NEUTRAL):
         config.take(key)
     sizes = Sizes(
         hidden=hidden,

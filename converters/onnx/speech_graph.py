@@ -2,9 +2,10 @@
 
 Inputs `audio_embeds` (log-mel, float32 [clips, frames, mel bins]), `audio_attention_mask` (bool [clips, frames], false
 for padding), `audio_sizes` (int64 [clips], features of each clip) and `audio_projection_mode` (int64 [1]: 2 speech
-alone, any other speech beside an image); output `audio_features` (float32 [sum of sizes, output size]). A clip alone
-without padding is taken as the original takes it, without a mask (`converters.speech_reference`). One stretch of
-positions is computed after the other (Scan), so that memory grows neither with the clips nor with their length.
+alone, any other speech beside an image); output `audio_features` (float32 [sum of sizes, output size]). There may be
+any number of clips and frames from 1 on. A clip alone without padding is taken as the original takes it, without a mask
+(`converters.speech_reference`). One stretch of positions is computed after the other (Scan), so that memory grows
+neither with the clips nor with their length.
 """
 
 from __future__ import annotations

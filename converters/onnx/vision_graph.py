@@ -2,9 +2,9 @@
 
 Inputs `pixel_values` (float32 [images, crops, 3, size, size]), `image_sizes` (int64 [images, 2], pixels) and, for an
 encoder with a mask of patches, `image_attention_mask` (float32 [images, crops, side, side], 0 for padding); output
-`image_features` (float32 [all features, output size]). The numbers of images and crops are free; crops that only fill
-up an image with fewer are not computed. One crop is computed after the other (Scan), so that memory does not grow with
-their number.
+`image_features` (float32 [all features, output size]). There may be any number of images from 1 on, and of crops;
+crops that only fill up an image with fewer are not computed. One crop is computed after the other (Scan), so that
+memory does not grow with their number.
 """
 
 from __future__ import annotations
