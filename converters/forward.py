@@ -158,7 +158,9 @@ def swiglu_mix(weights: Weights, mlp: GatedMlp, inputs: Floats) -> Floats:
 
 def mixture(weights: Weights, mlp: Experts, inputs: Floats) -> Floats:
     """The weighted sum of each token's two experts, float32 [n, hidden]; an expert that no token chose is not read."""
-    chosen, shares = sparsemixer(weights.project(mlp.router, inputs), mlp.tolerance)
+    scores = weights.project(mlp.router, inputs)
+    by_softmax = mlp.routing == "softmax"
+    chosen, shares = best_two(scores) if by_softmax else sparsemixer(scores, mlp.tolerance)
     outputs = np.zeros_like(inputs)
     for index in np.unique(chosen).tolist():
         tokens, rank = np.nonzero(chosen == index)
@@ -166,6 +168,12 @@ def mixture(weights: Weights, mlp: Experts, inputs: Floats) -> Floats:
         mixed = weights.project(expert.down, swiglu_mix(weights, expert, inputs[tokens]))
         outputs[tokens] += shares[tokens, rank, None] * mixed
     return outputs
+
+
+def best_two(scores: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """As `sparsemixer`, weighed by a softmax over the two: what llama.cpp computes."""
+    chosen = np.argsort(-scores, axis=-1, kind="stable")[:, :2]
+    return chosen, softmax(np.take_along_axis(scores, chosen, axis=-1))
 
 
 def sparsemixer(scores: Floats, tolerance: float) -> tuple[NDArray[np.int64], Floats]:

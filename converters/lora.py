@@ -15,6 +15,7 @@ import numpy as np
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Experts, Layer, Lora, LoraPair, Weight
 from converters.forward import Floats, Weights
+from converters.rewriting import RowSource
 
 
 @dataclass(frozen=True)
