@@ -75,7 +75,7 @@ def _prove_one(
     failures: list[str] = []
     decoder = text_of(model)
     ids = references.ids(subject)
-    limits = limits_of(subject)
+    limits = limits_of(subject, decoder)
     result: dict[str, Any] = {"limits": dict(vars(limits)), "tokens": len(ids)}
     if rewritten := rewriting(subject.format, decoder):
         lost = divergence(references.plain(subject), references.rewritten(subject))
