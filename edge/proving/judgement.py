@@ -30,7 +30,7 @@ def limits_of(subject: Subject, decoder: Decoder) -> Limits:
 
 
 def _rerouted(subject: Subject, decoder: Decoder) -> bool:
-    """llama.cpp rounds what it multiplies blocks by; onnxruntime, as its graphs are made here, for 8-bit experts only."""
+    """llama.cpp rounds what it multiplies blocks by; onnxruntime, as graphs are made here, for 8-bit experts only."""
     mixtures = [layer.mlp for layer in decoder.layers if isinstance(layer.mlp, Experts)]
     experts = {subject.recipe.storage(weight) for mlp in mixtures for weight in mlp.weights()}
     if subject.format != "gguf":
