@@ -71,17 +71,14 @@ class _Centring:
         return raw if change is None else change(weight, raw.astype(np.float32)).astype(np.float32)
 
     def _mean(self, weight: Weight) -> Floats:
-        """Over all rows, kept: 13 MB for the whole of Phi-3.5-MoE."""
+        """Over all rows, which are read once more for it; kept: 13 MB for the whole of Phi-3.5-MoE."""
         with self._lock:
-            found = self._means.get(weight.name)
-        if found is None:
-            width = weight.shape[1] if weight.is_matrix else 1
-            step = max(1, _CHUNK_BYTES // (4 * width))
-            total = np.zeros(weight.shape[1:], np.float64)
-            for start in range(0, weight.rows, step):
-                rows = self._source.weight_rows(weight, start, min(start + step, weight.rows))
-                total += rows.astype(np.float32).sum(axis=0, dtype=np.float64)
-            found = np.asarray(total / weight.rows, np.float32)
-            with self._lock:
-                self._means[weight.name] = found
-        return found
+            if weight.name not in self._means:
+                width = weight.shape[1] if weight.is_matrix else 1
+                step = max(1, _CHUNK_BYTES // (4 * width))
+                total = np.zeros(weight.shape[1:], np.float64)
+                for start in range(0, weight.rows, step):
+                    rows = self._source.weight_rows(weight, start, min(start + step, weight.rows))
+                    total += rows.astype(np.float32).sum(axis=0, dtype=np.float64)
+                self._means[weight.name] = np.asarray(total / weight.rows, np.float32)
+            return self._means[weight.name]
