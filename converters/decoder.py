@@ -205,6 +205,10 @@ class Decoder:
     """Switched at run time, one at most, and stored beside the weights; `weights` does not give theirs."""
 
     @property
+    def has_experts(self) -> bool:
+        return any(isinstance(layer.mlp, Experts) for layer in self.layers)
+
+    @property
     def tied(self) -> bool:
         return self.lm_head is self.embedding
 

@@ -171,9 +171,14 @@ def mixture(weights: Weights, mlp: Experts, inputs: Floats) -> Floats:
 
 
 def best_two(scores: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """As `sparsemixer`, weighed by a softmax over the two: what llama.cpp computes."""
-    chosen = np.argsort(-scores, axis=-1, kind="stable")[:, :2]
-    return chosen, softmax(np.take_along_axis(scores, chosen, axis=-1))
+    """As `sparsemixer`, chosen and weighed by a softmax, the two weights made to sum to 1: what llama.cpp computes.
+
+    It chooses by the float32 probabilities, and those of nearly equal scores are equal: so does this.
+    """
+    probabilities = softmax(scores.copy())
+    chosen = np.argsort(-probabilities, axis=-1, kind="stable")[:, :2]
+    shares: Floats = np.take_along_axis(probabilities, chosen, axis=-1)
+    return chosen, shares / shares.sum(axis=-1, keepdims=True)
 
 
 def sparsemixer(scores: Floats, tolerance: float) -> tuple[NDArray[np.int64], Floats]:

@@ -218,7 +218,8 @@ def _recipe(
     elif request.recipe:
         recipe = Recipe.load(request.recipe)
     else:
-        recipe = Recipe.preset(cast(Precision, request.precision or target.precision))
+        precision = cast(Precision, request.precision or target.precision)
+        recipe = Recipe.preset(precision, experts=text_of(model).has_experts)
     if target.format == NPU and request.activations == "u16":
         recipe = replace(recipe, activations="u16")
     recipe = recipe.calibrated() if request.calibrate else recipe

@@ -76,11 +76,7 @@ class Place:
 
 def architecture(decoder: Decoder) -> str:
     """Of llama.cpp's."""
-    return "phimoe" if has_experts(decoder) else "phi3"
-
-
-def has_experts(decoder: Decoder) -> bool:
-    return any(isinstance(layer.mlp, Experts) for layer in decoder.layers)
+    return "phimoe" if decoder.has_experts else "phi3"
 
 
 def tensors(decoder: Decoder, storage: Callable[[Weight], str]) -> list[Tensor]:
@@ -91,11 +87,11 @@ def tensors(decoder: Decoder, storage: Callable[[Weight], str]) -> list[Tensor]:
         if factors is not None:
             out.append(Tensor(name, "f32", (len(factors),), constants=factors))
     for index, layer in enumerate(decoder.layers):
-        out += _layer(f"blk.{index}.", layer, storage, biased=has_experts(decoder))
+        out += _layer(f"blk.{index}.", layer, storage, biased=decoder.has_experts)
     out.append(_stack("output_norm", (decoder.final_norm,), storage))
     if not decoder.tied:
         out.append(_stack("output", (decoder.lm_head,), storage))
-    if has_experts(decoder):
+    if decoder.has_experts:
         out.append(_bias("output_norm", decoder.final_norm_bias, decoder.hidden_size))
         out.append(_bias("output", decoder.lm_head_bias, decoder.vocab_size))
     return out

@@ -10,7 +10,7 @@ import math
 
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
-from converters.gguf.layout import has_experts, tensors
+from converters.gguf.layout import tensors
 from converters.plain import require_plain
 from converters.writer import Storages
 
@@ -46,7 +46,7 @@ def context_limit(decoder: Decoder) -> tuple[int, str | None]:
 def check(decoder: Decoder, recipe: Storages) -> None:
     """Raise UnsupportedError, which names the figure or the weight, for what llama.cpp's `phi3` cannot hold, nor
     `phimoe` with the weights rewritten (`converters.gguf.phimoe`)."""
-    if has_experts(decoder):
+    if decoder.has_experts:
         _check_experts(decoder)
     else:
         require_plain(decoder, "llama.cpp's phi3", "convert it for the CPU: --target cpu")

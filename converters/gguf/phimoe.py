@@ -5,7 +5,7 @@ its bias, the experts' downs), so that the stream's mean is zero and RMSNorm is 
 What is not: llama.cpp weighs the chosen two by a softmax over both. SparseMixer's weights are 1 and 1 unless two
 experts nearly tie (within 2 %). With routers scaled by SCALE llama.cpp's are 1/2 and 1/2, and with downs doubled 1
 and 1: right for a token whose experts do not tie, wrong by up to half of one expert for one whose do.
-docs/phimoe-gguf.md has what else was tried, with its figures (`python -m benchmarks.moe_gguf`).
+benchmarks/moe_gguf.md has what else was tried, with its figures (`python -m benchmarks.moe_gguf`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WHY = (
 
 def rewriting(decoder: Decoder) -> Rewriting | None:
     """How a model with experts becomes what llama.cpp computes; None for any other, which it computes as it is."""
-    if not any(isinstance(layer.mlp, Experts) for layer in decoder.layers):
+    if not decoder.has_experts:
         return None
     layers = tuple(
         replace(layer, mlp=replace(layer.mlp, routing="softmax")) if isinstance(layer.mlp, Experts) else layer

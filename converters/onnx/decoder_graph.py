@@ -71,8 +71,7 @@ class _Builder:
         self._updates = built_in.updates if built_in else {}
         self._context_length = context_length
         self._accuracy_level = accuracy_level
-        experts = any(isinstance(layer.mlp, Experts) for layer in decoder.layers)
-        self._layer_level = BEFORE_ROUTER if experts else accuracy_level
+        self._layer_level = BEFORE_ROUTER if decoder.has_experts else accuracy_level
         self._graph = Graph(layout, *([built_in.layout] if built_in else []))
         self._layout = layout
         self._stored = {weight.name: stored for stored in layout.stored for weight in stored.weights}

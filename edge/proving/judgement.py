@@ -36,7 +36,7 @@ def _rerouted(subject: Subject, decoder: Decoder) -> bool:
     if subject.format != "gguf":
         return "int8" in experts
     every = {subject.recipe.storage(weight) for weight in decoder.weights()}
-    return bool(mixtures) and not FORMATS.keys().isdisjoint(every)
+    return decoder.has_experts and not FORMATS.keys().isdisjoint(every)
 
 
 def over(question: str, found: Divergence, limits: Limits) -> list[str]:
