@@ -15,7 +15,6 @@ import numpy as np
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Experts, Layer, Lora, LoraPair, Weight
 from converters.forward import Floats, Weights
-from converters.rewriting import RowSource
 
 
 @dataclass(frozen=True)

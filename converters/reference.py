@@ -47,7 +47,7 @@ def logits(
 
 
 def decode(
-    checkpoint: Checkpoint,
+    checkpoint: RowSource,
     decoder: Decoder,
     hidden: Floats,
     *,

@@ -202,7 +202,7 @@ def _variants(
                 recipe=recipe,
                 context_length=context,
                 context_reason=reason if context < asked else None,
-                approximate=rewritten.why if (rewritten := rewriting(format_name, decoder)) else None,
+                approximate=rewritten.why if (rewritten := rewriting(format_name, text_of(model))) else None,
                 disk_bytes=disk,
                 memory=device_memory(format_name, model, recipe, context, settings=members[0].profile.engine),
             )
