@@ -12,6 +12,8 @@ from typing import Literal
 
 Norm = Literal["rms", "layer"]
 """RMSNorm (arXiv 1910.07467), or LayerNorm (arXiv 1607.06450), which takes the mean away first."""
+Routing = Literal["sparsemixer", "softmax"]
+"""How two experts are weighed: `converters.forward` has both."""
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,16 @@ class GatedMlp:
 
 @dataclass(frozen=True)
 class Experts:
-    """A mixture of experts, two for each token, chosen and weighed as SparseMixer does (arXiv 2409.12136).
+    """A mixture of experts, the best two for each token by the scores that `router` [experts, hidden] gives.
 
-    `router` [experts, hidden] scores the experts. Those further from the best than `tolerance` of the larger of
-    the two sizes are out of the softmax in which the best is weighed; the second best in the same way, without
-    the best.
+    SparseMixer (arXiv 2409.12136): those further from the best than `tolerance` of the larger of the two sizes are
+    out of the softmax in which the best is weighed; the second best in the same way, without the best.
     """
 
     router: Weight
     experts: tuple[GatedMlp, ...]
     tolerance: float
+    routing: Routing = "sparsemixer"
 
     def weights(self) -> tuple[Weight, ...]:
         return self.router, *(weight for expert in self.experts for weight in expert.weights())
@@ -201,6 +203,10 @@ class Decoder:
     lm_head_bias: Weight | None = None
     adapters: tuple[Lora, ...] = ()
     """Switched at run time, one at most, and stored beside the weights; `weights` does not give theirs."""
+
+    @property
+    def has_experts(self) -> bool:
+        return any(isinstance(layer.mlp, Experts) for layer in self.layers)
 
     @property
     def tied(self) -> bool:

@@ -158,7 +158,9 @@ def swiglu_mix(weights: Weights, mlp: GatedMlp, inputs: Floats) -> Floats:
 
 def mixture(weights: Weights, mlp: Experts, inputs: Floats) -> Floats:
     """The weighted sum of each token's two experts, float32 [n, hidden]; an expert that no token chose is not read."""
-    chosen, shares = sparsemixer(weights.project(mlp.router, inputs), mlp.tolerance)
+    scores = weights.project(mlp.router, inputs)
+    by_softmax = mlp.routing == "softmax"
+    chosen, shares = best_two(scores) if by_softmax else sparsemixer(scores, mlp.tolerance)
     outputs = np.zeros_like(inputs)
     for index in np.unique(chosen).tolist():
         tokens, rank = np.nonzero(chosen == index)
@@ -166,6 +168,17 @@ def mixture(weights: Weights, mlp: Experts, inputs: Floats) -> Floats:
         mixed = weights.project(expert.down, swiglu_mix(weights, expert, inputs[tokens]))
         outputs[tokens] += shares[tokens, rank, None] * mixed
     return outputs
+
+
+def best_two(scores: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """As `sparsemixer`, chosen and weighed by a softmax, the two weights made to sum to 1: what llama.cpp computes.
+
+    It chooses by the float32 probabilities, and those of nearly equal scores are equal: so does this.
+    """
+    probabilities = softmax(scores.copy())
+    chosen = np.argsort(-probabilities, axis=-1, kind="stable")[:, :2]
+    shares: Floats = np.take_along_axis(probabilities, chosen, axis=-1)
+    return chosen, shares / shares.sum(axis=-1, keepdims=True)
 
 
 def sparsemixer(scores: Floats, tolerance: float) -> tuple[NDArray[np.int64], Floats]:

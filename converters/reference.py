@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Experts, Layer, Lora, Weight
 from converters.errors import CheckpointError
 from converters.forward import Floats, linear, norm, rope_table, run_attention, run_layer, run_mlp
 from converters.lora import Adapted
+from converters.rewriting import RowSource
 
 __all__ = ["Resident", "Streamed", "Transform", "check_finite", "head_logits", "hidden_states", "logits"]
 
@@ -28,7 +28,7 @@ Transform = Callable[[Weight, int, NDArray[np.generic]], Floats]
 
 
 def logits(
-    checkpoint: Checkpoint,
+    checkpoint: RowSource,
     decoder: Decoder,
     ids: Sequence[int],
     *,
@@ -47,7 +47,7 @@ def logits(
 
 
 def decode(
-    checkpoint: Checkpoint,
+    checkpoint: RowSource,
     decoder: Decoder,
     hidden: Floats,
     *,
@@ -73,7 +73,7 @@ def decode(
 
 
 def hidden_states(
-    checkpoint: Checkpoint,
+    checkpoint: RowSource,
     decoder: Decoder,
     windows: NDArray[np.int64],
     *,
@@ -107,7 +107,7 @@ def hidden_states(
 
 
 def head_logits(
-    checkpoint: Checkpoint, decoder: Decoder, hidden: Floats, *, transform: Transform | None = None
+    checkpoint: RowSource, decoder: Decoder, hidden: Floats, *, transform: Transform | None = None
 ) -> Floats:
     """lm_head over what `hidden_states` gives: [m, hidden] to float32 [m, vocab_size]."""
     return linear(Streamed(checkpoint, transform), decoder.lm_head, decoder.lm_head_bias, hidden)
@@ -136,7 +136,7 @@ def _widen(_: Weight, __: int, rows: NDArray[np.generic]) -> Floats:
 class Streamed:
     """`converters.forward.Weights` that reads a checkpoint's rows through `transform`, a chunk at a time."""
 
-    def __init__(self, checkpoint: Checkpoint, transform: Transform | None = None) -> None:
+    def __init__(self, checkpoint: RowSource, transform: Transform | None = None) -> None:
         self._checkpoint = checkpoint
         self._transform = transform or _widen
 

@@ -13,6 +13,7 @@ from converters.gguf import lora as gguf_adapters
 from converters.multimodal import Multimodal, text_of
 from converters.onnx import dml, multimodal, npu
 from converters.onnx import lora as onnx_adapters
+from converters.rewriting import Rewriting
 from converters.verify import Stored
 from converters.writer import ArtifactWriter, Storages
 
@@ -81,3 +82,8 @@ def described(format_name: str, model: Decoder | Multimodal) -> Any:
 
 
 ADAPTER_ROOMS: Mapping[str, AdapterRoom] = {"onnx": onnx_adapters, "gguf": gguf_adapters}
+
+
+def rewriting(format_name: str, decoder: Decoder) -> Rewriting | None:
+    """How the checkpoint is rewritten for a format whose runtime computes something else; None where none does."""
+    return gguf.rewriting(decoder) if format_name == "gguf" else None

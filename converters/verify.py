@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.checkpoint import Checkpoint
 from converters.decoder import Rope, Weight
+from converters.rewriting import RowSource
 from quant.blocks import BLOCK
 
 CHUNK_BYTES = 8 << 20
@@ -150,8 +150,9 @@ class Weighed(Protocol):
 
 
 def check_stored(
-    checkpoint: Checkpoint,
+    checkpoint: RowSource,
     model: Weighed,
+
     stored: Stored,
     *,
     context_length: int,

@@ -43,6 +43,8 @@ class Variant:
     recipe: Mapping[str, Any]
     source: str | None = None
     """The variant that a context binary was compiled from."""
+    approximate: str | None = None
+    """Why it is not the same model, where its runtime computes something else."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,13 @@ def load(directory: Path) -> Bundle:
                 context_length=int(entry["context_length"]),
                 recipe=entry["recipe"],
                 source=entry.get("compiled_from"),
+                approximate=entry.get("approximate"),
             )
             for entry in manifest["variants"]
         )
         for variant in variants:
             sound = variant.format in FORMATS and variant.targets and variant.context_length > 0
-            if not sound or not str(variant.name).isprintable():
+            if not sound or not f"{variant.name}{variant.approximate}".isprintable():
                 raise ValueError(f"variant {variant.name}")
         names = {v.name for v in variants}
         if not variants or len(names) < len(variants):

@@ -15,7 +15,7 @@ from converters.decoder import Decoder, Weight
 from converters.errors import MachineError, ProofError, UnsupportedError
 from converters.models import describe_whole
 from converters.multimodal import Multimodal, text_of
-from converters.rooms import ADAPTER_ROOMS, MULTIMODAL, ROOMS, described
+from converters.rooms import ADAPTER_ROOMS, MULTIMODAL, ROOMS, described, rewriting
 from converters.writer import ArtifactWriter
 from edge import streaming
 from edge.adapters import adapter_records, with_adapters
@@ -177,21 +177,25 @@ def _stream(
     whole = any(variant.format == MULTIMODAL for variant in planned.variants)
     weights = list((model if whole else decoder).weights())
     writers: list[ArtifactWriter] = []
-    streams: dict[Recipe, list[ArtifactWriter]] = {}
+    streams: dict[tuple[Recipe, str], streaming.Stream] = {}
     try:
         for variant in (v for v in planned.variants if v.source is None):
             writer = _open_writer(planned, variant, described(variant.format, model), directory)
             writers.append(writer)
             if foreign := [weight.name for weight in decoder.weights() if not writer.holds(weight)]:
                 raise ValueError(f"{variant.name} has no place for {foreign[0]}")
-            streams.setdefault(variant.recipe, []).append(writer)
+            rewritten = rewriting(variant.format, decoder)
+            # What is rewritten for a format is encoded for it alone.
+            key = (variant.recipe, variant.format if rewritten else "")
+            change = rewritten.change(checkpoint) if rewritten and key not in streams else None
+            streams.setdefault(key, streaming.Stream(variant.recipe, [], change)).writers.append(writer)
             if decoder.adapters and variant.format in ADAPTER_ROOMS:
                 path = directory / variant.relative_path
                 ADAPTER_ROOMS[variant.format].write_adapters(checkpoint, decoder, variant.recipe, path)
         read = streaming.run(
             checkpoint,
             weights,
-            [streaming.Stream(recipe, group) for recipe, group in streams.items()],
+            list(streams.values()),
             threads=planned.threads,
             progress=progress,
             left_out=_left_out(model, weights, checkpoint),
@@ -237,6 +241,7 @@ def _subjects(planned: Plan, directory: Path) -> list[Subject]:
             limits=strictest([t.limits_of(v.precision) for t in v.targets]),
             source=v.source,
             tokens=min(t.proof_tokens for t in v.targets),
+            approximate=v.approximate is not None,
         )
         for v in planned.variants
     ]

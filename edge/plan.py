@@ -13,7 +13,7 @@ from converters.decoder import Decoder
 from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe_whole
 from converters.multimodal import Multimodal, text_of
-from converters.rooms import ADAPTER_ROOMS, ROOMS, described
+from converters.rooms import ADAPTER_ROOMS, ROOMS, described, rewriting
 from edge.adapters import with_adapters
 from edge.bundle import is_bundle
 from edge.calibration_cost import CalibrationPlan, plan_calibration
@@ -202,6 +202,7 @@ def _variants(
                 recipe=recipe,
                 context_length=context,
                 context_reason=reason if context < asked else None,
+                approximate=rewritten.why if (rewritten := rewriting(format_name, text_of(model))) else None,
                 disk_bytes=disk,
                 memory=device_memory(format_name, model, recipe, context, settings=members[0].profile.engine),
             )
@@ -217,7 +218,8 @@ def _recipe(
     elif request.recipe:
         recipe = Recipe.load(request.recipe)
     else:
-        recipe = Recipe.preset(cast(Precision, request.precision or target.precision))
+        precision = cast(Precision, request.precision or target.precision)
+        recipe = Recipe.preset(precision, experts=text_of(model).has_experts)
     if target.format == NPU and request.activations == "u16":
         recipe = replace(recipe, activations="u16")
     recipe = recipe.calibrated() if request.calibrate else recipe
@@ -237,6 +239,8 @@ def _notes(variants: Sequence[PlannedVariant], model: Decoder | Multimodal) -> l
     notes: list[str] = []
     for variant in variants:
         notes += notes_of(variant.name, variant.format, model)
+        if variant.approximate:
+            notes.append(f"{variant.name} is approximate, not the same model: {variant.approximate}")
         if variant.context_reason:
             notes.append(
                 f"{variant.name}: context is capped at {variant.context_length}: {variant.context_reason}"

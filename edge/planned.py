@@ -92,6 +92,8 @@ class PlannedVariant:
     soc: Soc | None = None
     """Compiled for it, from the variant called `source`."""
     source: str | None = None
+    approximate: str | None = None
+    """Why it is not the same model, where its runtime computes something else (`converters.rewriting`)."""
 
     @property
     def device_bytes(self) -> int:
@@ -107,6 +109,7 @@ class PlannedVariant:
             "context_length": self.context_length,
             "context_reason": self.context_reason,
             **({"soc": self.soc.name, "compiled_from": self.source} if self.soc else {}),
+            **({"approximate": self.approximate} if self.approximate else {}),
             "disk_bytes": self.disk_bytes,
             "device_memory_bytes": self.device_bytes,
             "device_memory": self.memory.to_data(),

@@ -14,13 +14,13 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import EdgeError, MachineError
 from converters.multimodal import Multimodal, text_of
-from converters.rooms import MULTIMODAL, ROOMS, described
+from converters.rooms import MULTIMODAL, ROOMS, described, rewriting
 from converters.verify import StoredReport, check_stored, divergence
 from edge.progress import Progress
 from edge.proving.adapters import prove_adapters
-from edge.proving.judgement import over
+from edge.proving.judgement import limits_of, over
 from edge.proving.media import prove_media
-from edge.proving.references import References, codec_of
+from edge.proving.references import References, codec_of, source_of
 from edge.proving.subject import MAX_LOGIT_BYTES, TEXT, TOKENS, Subject, proof_tokens, text
 from edge.proving.subject import tokenizer as tokenizer_of
 from edge.runtimes.isolated import Measured, teacher_forced
@@ -75,7 +75,11 @@ def _prove_one(
     failures: list[str] = []
     decoder = text_of(model)
     ids = references.ids(subject)
-    result: dict[str, Any] = {"limits": dict(vars(subject.limits)), "tokens": len(ids)}
+    limits = limits_of(subject, decoder)
+    result: dict[str, Any] = {"limits": dict(vars(limits)), "tokens": len(ids)}
+    if rewritten := rewriting(subject.format, decoder):
+        lost = divergence(references.plain(subject), references.rewritten(subject))
+        result |= {"approximate": rewritten.why, "approximation": lost.to_data()}
     if subject.source:
         result["stored"] = {"compiled_from": subject.source}
     else:
@@ -109,7 +113,7 @@ def _prove_one(
                 continue
             found = divergence(reference, np.asarray(measured.logits))
             result[question] = found.to_data()
-            failures += over(question, found, subject.limits)
+            failures += over(question, found, limits)
         if isinstance(model, Multimodal) and subject.format == MULTIMODAL:
             seen, faults = prove_media(checkpoint, model, subject, ids, progress)
             result |= seen
@@ -140,10 +144,12 @@ def _stored_report(
     decoder, content = text_of(model), described(subject.format, model)
     calibrated = {weight.name for weight in subject.recipe.to_calibrate(decoder)}
     stored = ROOMS[subject.format].open_stored(subject.path, content, subject.recipe)
+    source, _ = source_of(subject.format, checkpoint, decoder)
     try:
         return check_stored(
-            checkpoint,
+            source,
             content,
+
             stored,
             context_length=subject.context_length,
             codec=codec_of(subject.recipe, decoder),

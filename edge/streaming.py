@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from converters.checkpoint import Checkpoint
 from converters.decoder import Weight
 from converters.errors import CheckpointError
+from converters.rewriting import Change
 from converters.safetensors_header import DTYPES
 from converters.writer import ArtifactWriter
 from edge.progress import Progress
@@ -21,10 +22,11 @@ CHUNK_BYTES = 4 << 20
 
 @dataclass(frozen=True)
 class Stream:
-    """One recipe and the writers that share its encoded chunks."""
+    """One recipe and the writers that share its encoded chunks, of rows that are changed before, or not."""
 
     recipe: Recipe
-    writers: Sequence[ArtifactWriter]
+    writers: list[ArtifactWriter]
+    change: Change | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def run(
         for stream in streams:
             writers = [writer for writer in stream.writers if writer.holds(chunk.weight)]
             if writers:
-                encoded = stream.recipe.encode(chunk.weight, raw, start=chunk.start)
+                rows = stream.change(chunk.weight, chunk.start, raw) if stream.change else raw
+                encoded = stream.recipe.encode(chunk.weight, rows, start=chunk.start)
             for writer in writers:
                 writer.write(chunk.weight, chunk.start, encoded)
         progress.advance(raw.nbytes)

@@ -88,6 +88,7 @@ def subjects(bundle: Bundle) -> list[Subject]:
             source=variant.source,
             tokens=min(get_target(name).proof_tokens for name in variant.targets),
             limits=strictest([get_target(name).limits_of(variant.precision) for name in variant.targets]),
+            approximate=variant.approximate is not None,
         )
         for variant in bundle.variants
     ]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from converters.decoder import Decoder
 from converters.gguf.limits import check, context_limit
+from converters.gguf.phimoe import rewriting
 from converters.gguf.stored import open_stored
 from converters.gguf.writer import open_writer, planned_bytes
 from converters.writer import Storages
@@ -25,6 +26,7 @@ __all__ = [
     "open_writer",
     "planned_bytes",
     "planned_files",
+    "rewriting",
 ]
 
 

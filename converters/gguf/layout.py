@@ -1,19 +1,21 @@
-"""Which GGUF tensor holds which weights, for llama.cpp's architecture `phi3`.
+"""Which GGUF tensor holds which weights, for llama.cpp's architectures `phi3` and `phimoe`.
 
-Names and shapes are those that llama.cpp's loader asks for (src/models/phi3.cpp, src/llama-arch.cpp): q, k and v
-one above the other in `attn_qkv` (or apart, when a recipe stores them differently), gate above up in `ffn_up`,
-`output` only when the embedding is not shared (llama.cpp then reads `token_embd` twice).
+Names and shapes are those that llama.cpp's loader asks for (src/models/phi3.cpp, phimoe.cpp, src/llama-arch.cpp): q,
+k and v one above the other in `attn_qkv` (or apart, when a recipe stores them differently), gate above up in
+`ffn_up`, `output` only when the embedding is not shared (llama.cpp then reads `token_embd` twice). Of experts gates,
+ups and downs are a tensor each, with an axis for the experts; biases that `phimoe` asks for and the model has not
+are zeros.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from converters.decoder import Decoder, Layer, Weight
+from converters.decoder import Decoder, Experts, GatedMlp, Layer, Weight
 from converters.errors import UnsupportedError
 
 TYPES: dict[str, GGMLQuantizationType] = {
@@ -30,7 +32,6 @@ TYPES: dict[str, GGMLQuantizationType] = {
 ALIGNMENT = 32
 """Bytes; a GGUF without the key general.alignment has this."""
 
-ARCHITECTURE = "phi3"
 LONG_FACTORS = "rope_factors_long.weight"
 SHORT_FACTORS = "rope_factors_short.weight"
 
@@ -39,7 +40,7 @@ SHORT_FACTORS = "rope_factors_short.weight"
 class Tensor:
     """One tensor of the file: `weights` one above the other, or a vector of constants.
 
-    `shape` is (rows, columns) or (n,). A row of a vector is one value.
+    `shape` is (rows, columns) or (n,). A row of a vector is one value. `experts`: 0, or how many have its rows.
     """
 
     name: str
@@ -47,6 +48,13 @@ class Tensor:
     shape: tuple[int, ...]
     weights: tuple[Weight, ...] = ()
     constants: tuple[float, ...] = ()
+    experts: int = 0
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """As the file says it."""
+        rows, *columns = self.shape
+        return (self.experts, rows // self.experts, *columns) if self.experts else self.shape
 
     @property
     def row_bytes(self) -> int:
@@ -66,6 +74,11 @@ class Place:
     row: int
 
 
+def architecture(decoder: Decoder) -> str:
+    """Of llama.cpp's."""
+    return "phimoe" if decoder.has_experts else "phi3"
+
+
 def tensors(decoder: Decoder, storage: Callable[[Weight], str]) -> list[Tensor]:
     """Every tensor in file order, which is the order of a forward pass."""
     rope = decoder.rope
@@ -74,10 +87,13 @@ def tensors(decoder: Decoder, storage: Callable[[Weight], str]) -> list[Tensor]:
         if factors is not None:
             out.append(Tensor(name, "f32", (len(factors),), constants=factors))
     for index, layer in enumerate(decoder.layers):
-        out += _layer(f"blk.{index}.", layer, storage)
+        out += _layer(f"blk.{index}.", layer, storage, biased=decoder.has_experts)
     out.append(_stack("output_norm", (decoder.final_norm,), storage))
     if not decoder.tied:
         out.append(_stack("output", (decoder.lm_head,), storage))
+    if decoder.has_experts:
+        out.append(_bias("output_norm", decoder.final_norm_bias, decoder.hidden_size))
+        out.append(_bias("output", decoder.lm_head_bias, decoder.vocab_size))
     return out
 
 
@@ -92,20 +108,50 @@ def places(layout: list[Tensor]) -> dict[str, Place]:
     return found
 
 
-def _layer(prefix: str, layer: Layer, storage: Callable[[Weight], str]) -> list[Tensor]:
-    qkv = (layer.q, layer.k, layer.v)
+def _layer(prefix: str, layer: Layer, storage: Callable[[Weight], str], *, biased: bool) -> Iterator[Tensor]:
+    """`biased`: with the biases that llama.cpp asks for."""
+    yield _stack(prefix + "attn_norm", (layer.input_norm,), storage)
+    qkv, biases = (layer.q, layer.k, layer.v), (layer.q_bias, layer.k_bias, layer.v_bias)
+    given = tuple(bias for bias in biases if bias is not None)
     if len({storage(weight) for weight in qkv}) == 1:
-        attention = [_stack(prefix + "attn_qkv", qkv, storage)]
+        yield _stack(prefix + "attn_qkv", qkv, storage)
+        if given:
+            rows = sum(bias.rows for bias in given)
+            yield Tensor(f"{prefix}attn_qkv.bias", "f32", (rows,), given)
     else:
-        attention = [_stack(prefix + f"attn_{n}", (w,), storage) for n, w in zip("qkv", qkv, strict=True)]
-    return [
-        _stack(prefix + "attn_norm", (layer.input_norm,), storage),
-        *attention,
-        _stack(prefix + "attn_output", (layer.o,), storage),
-        _stack(prefix + "ffn_norm", (layer.post_attention_norm,), storage),
-        _stack(prefix + "ffn_up", (layer.dense.gate, layer.dense.up), storage),
-        _stack(prefix + "ffn_down", (layer.dense.down,), storage),
-    ]
+        for name, weight, bias in zip("qkv", qkv, biases, strict=True):
+            yield _stack(f"{prefix}attn_{name}", (weight,), storage)
+            if bias is not None:
+                yield _bias(f"{prefix}attn_{name}", bias, weight.rows)
+    yield _stack(prefix + "attn_output", (layer.o,), storage)
+    yield _stack(prefix + "ffn_norm", (layer.post_attention_norm,), storage)
+    if biased:
+        yield _bias(prefix + "attn_norm", layer.input_norm_bias, layer.input_norm.rows)
+        yield _bias(prefix + "attn_output", layer.o_bias, layer.o.rows)
+        yield _bias(prefix + "ffn_norm", layer.post_attention_norm_bias, layer.o.rows)
+    yield from _mlp(prefix, layer.mlp, storage)
+
+
+def _mlp(prefix: str, mlp: GatedMlp | Experts, storage: Callable[[Weight], str]) -> Iterator[Tensor]:
+    if isinstance(mlp, GatedMlp):
+        yield _stack(prefix + "ffn_up", (mlp.gate, mlp.up), storage)
+        yield _stack(prefix + "ffn_down", (mlp.down,), storage)
+        return
+    yield _stack(prefix + "ffn_gate_inp", (mlp.router,), storage)
+    parts = {
+        "gate": tuple(expert.gate for expert in mlp.experts),
+        "up": tuple(expert.up for expert in mlp.experts),
+        "down": tuple(expert.down for expert in mlp.experts),
+    }
+    for name, weights in parts.items():
+        yield replace(_stack(f"{prefix}ffn_{name}_exps", weights, storage), experts=len(weights))
+
+
+def _bias(name: str, bias: Weight | None, rows: int) -> Tensor:
+    """Zeros where the model has none."""
+    if bias is None:
+        return Tensor(f"{name}.bias", "f32", (rows,), constants=(0.0,) * rows)
+    return Tensor(f"{name}.bias", "f32", (rows,), (bias,))
 
 
 def _stack(name: str, weights: tuple[Weight, ...], storage: Callable[[Weight], str]) -> Tensor:

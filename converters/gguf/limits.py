@@ -44,8 +44,12 @@ def context_limit(decoder: Decoder) -> tuple[int, str | None]:
 
 
 def check(decoder: Decoder, recipe: Storages) -> None:
-    """Raise UnsupportedError, which names the figure or the weight, for what llama.cpp's `phi3` cannot hold."""
-    require_plain(decoder, "llama.cpp's phi3", "convert it for the CPU: --target cpu")
+    """Raise UnsupportedError, which names the figure or the weight, for what llama.cpp's `phi3` cannot hold, nor
+    `phimoe` with the weights rewritten (`converters.gguf.phimoe`)."""
+    if decoder.has_experts:
+        _check_experts(decoder)
+    else:
+        require_plain(decoder, "llama.cpp's phi3", "convert it for the CPU: --target cpu")
     attention, rope = decoder.attention, decoder.rope
     if attention.heads * attention.head_dim != decoder.hidden_size:
         raise _refuse(
@@ -61,6 +65,22 @@ def check(decoder: Decoder, recipe: Storages) -> None:
     if len(decoder.layers) > MAX_LAYERS:
         raise _refuse(f"{len(decoder.layers)} layers, llama.cpp takes {MAX_LAYERS}")
     tensors(decoder, recipe.storage)
+
+
+def _check_experts(decoder: Decoder) -> None:
+    """Of `phimoe`: what would come out as another model, not as one nearly right."""
+    if decoder.rope.dim != decoder.attention.head_dim:
+        raise _refuse(
+            f"{decoder.rope.dim} of {decoder.attention.head_dim} channels turn, llama.cpp turns all"
+        )
+    if decoder.tied:
+        raise _refuse(
+            "embedding and lm_head are one, and only the embedding may be centred for llama.cpp's RMSNorm"
+        )
+    if decoder.adapters:
+        raise _refuse(
+            f"adapter {decoder.adapters[0].name} would write into a residual stream that must stay centred"
+        )
 
 
 def _refuse(cause: str) -> UnsupportedError:

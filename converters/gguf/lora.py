@@ -15,7 +15,7 @@ from gguf import GGUFWriter
 from converters.adapter_files import adapter_file
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Lora
-from converters.gguf.layout import ARCHITECTURE, tensors
+from converters.gguf.layout import architecture, tensors
 from converters.gguf.reader import Gguf
 from converters.lora import Stack, rank, read_stack
 from converters.writer import Storages
@@ -26,7 +26,7 @@ def write_adapters(checkpoint: Checkpoint, decoder: Decoder, recipe: Storages, v
     for lora in decoder.adapters:
         path = adapter_file(variant, lora.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        out = GGUFWriter(None, ARCHITECTURE)
+        out = GGUFWriter(None, architecture(decoder))
         out.add_type("adapter")
         out.add_name(lora.name)
         out.add_string("adapter.type", "lora")

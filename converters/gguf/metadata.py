@@ -1,4 +1,4 @@
-"""The key-value part of a phi3 GGUF, but for the tokenizer.
+"""The key-value part of a GGUF, but for the tokenizer.
 
 Keys and meanings: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, and src/llama-model.cpp
 (`load_hparams`) for what is read.
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_VERSION, GGUFType, GGUFWriter, LlamaFileType, RopeScalingType
 
-from converters.decoder import Decoder
+from converters.decoder import Decoder, Experts
 from converters.gguf.layout import Tensor
 from converters.gguf.limits import CONTEXT_STEP
 
@@ -72,6 +72,10 @@ def add_shape(out: GGUFWriter, decoder: Decoder, *, context_length: int) -> None
         out.add_rope_scaling_type(RopeScalingType.LONGROPE)
     out.add_rope_scaling_orig_ctx_len(original)
     out.add_rope_scaling_attn_factors(rope.attention_factor)
+    mlp = decoder.layers[0].mlp
+    if isinstance(mlp, Experts):
+        out.add_expert_count(len(mlp.experts))
+        out.add_expert_used_count(2)
 
 
 def _licence(directory: Path) -> str | None:

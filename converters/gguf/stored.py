@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Weight
+from converters.decoder import Decoder, Experts, Weight
 from converters.errors import CheckpointError
-from converters.gguf.layout import LONG_FACTORS, SHORT_FACTORS, places, tensors
+from converters.gguf.layout import LONG_FACTORS, SHORT_FACTORS, architecture, places, tensors
 from converters.gguf.limits import CONTEXT_STEP
 from converters.gguf.reader import Gguf
 from converters.verify import Fact
@@ -29,19 +29,21 @@ class StoredGguf:
     def __init__(self, file: Gguf, decoder: Decoder, recipe: Storages) -> None:
         self._file = file
         self._decoder = decoder
-        self._places = places(tensors(decoder, recipe.storage))
+        self._architecture = architecture(decoder)
+        self._tensors = tensors(decoder, recipe.storage)
+        self._places = places(self._tensors)
 
     def rows(self, weight: Weight, start: int, stop: int) -> NDArray[np.float32]:
         """Float32 rows [start, stop); for a vector, values."""
         place = self._places[weight.name]
         found = self._file.tensor(place.tensor.name)
-        if found.shape != place.tensor.shape:
+        if found.shape != place.tensor.dims:
             raise CheckpointError(
-                f"{self._file.path}: tensor '{found.name}' has the shape {found.shape}, not {place.tensor.shape}",
+                f"{self._file.path}: tensor '{found.name}' has the shape {found.shape}, not {place.tensor.dims}",
                 hint="convert again",
             )
         if not weight.is_matrix:
-            return self._file.read(found.name)[start:stop]
+            return self._file.read(found.name)[place.row + start : place.row + stop]
         return self._file.read(found.name, place.row + start, place.row + stop)
 
     def rope_table(self, total_length: int, positions: NDArray[np.int64]) -> tuple[Any, Any]:
@@ -71,33 +73,44 @@ class StoredGguf:
         # Rounded up as the engine rounds its context, so that it never takes the long factors below the switch.
         original = max(rope.original_context, allocated) if rope.is_longrope else rope.original_context
         ends = [i for i in decoder.eos_token_ids if i < decoder.vocab_size]
+        name = self._architecture
         expected: dict[str, Any] = {
-            "phi3.context_length": context_length,
-            "phi3.embedding_length": decoder.hidden_size,
-            "phi3.block_count": len(decoder.layers),
-            "phi3.feed_forward_length": decoder.intermediate_size,
-            "phi3.attention.head_count": attention.heads,
-            "phi3.attention.head_count_kv": attention.kv_heads,
-            "phi3.attention.key_length": attention.head_dim,
-            "phi3.attention.value_length": attention.head_dim,
-            "phi3.attention.layer_norm_rms_epsilon": float(decoder.norm_eps),
-            "phi3.attention.sliding_window": attention.window or 0,
-            "phi3.rope.dimension_count": rope.dim,
-            "phi3.rope.freq_base": float(rope.theta),
-            "phi3.rope.scaling.original_context_length": original,
-            "phi3.rope.scaling.attn_factor": float(rope.attention_factor),
+            "general.architecture": name,
+            f"{name}.context_length": context_length,
+            f"{name}.embedding_length": decoder.hidden_size,
+            f"{name}.block_count": len(decoder.layers),
+            f"{name}.feed_forward_length": decoder.intermediate_size,
+            f"{name}.attention.head_count": attention.heads,
+            f"{name}.attention.head_count_kv": attention.kv_heads,
+            f"{name}.attention.key_length": attention.head_dim,
+            f"{name}.attention.value_length": attention.head_dim,
+            f"{name}.attention.layer_norm_rms_epsilon": float(decoder.norm_eps),
+            f"{name}.attention.sliding_window": attention.window or 0,
+            f"{name}.rope.dimension_count": rope.dim,
+            f"{name}.rope.freq_base": float(rope.theta),
+            f"{name}.rope.scaling.original_context_length": original,
+            f"{name}.rope.scaling.attn_factor": float(rope.attention_factor),
             "tokenizer.ggml.bos_token_id": decoder.bos_token_id,
             "tokenizer.ggml.eos_token_id": ends[0] if ends else None,
         }
+        if isinstance(decoder.layers[0].mlp, Experts):
+            expected[f"{name}.expert_count"] = len(decoder.layers[0].mlp.experts)
+            expected[f"{name}.expert_used_count"] = 2
         for key, value in expected.items():
             yield Fact(key, self._file.metadata.get(key), value)
+        for tensor in self._tensors:
+            if tensor.constants and tensor.name in self._file.tensors:
+                found = tuple(self._file.read(tensor.name).tolist())
+                wanted = tuple(np.asarray(tensor.constants, np.float32).tolist())
+                yield Fact(f"values of {tensor.name}", found == wanted, True)
 
     def _number(self, key: str) -> Any:
-        """A number of the phi3 metadata, or CheckpointError that names the key."""
-        value = self._file.metadata.get(f"phi3.{key}")
+        """A number of the architecture's metadata, or CheckpointError that names the key."""
+        key = f"{self._architecture}.{key}"
+        value = self._file.metadata.get(key)
         if not isinstance(value, int | float) or value <= 0:
             raise CheckpointError(
-                f"{self._file.path}: phi3.{key} is {value!r}, no number above 0", hint="convert again"
+                f"{self._file.path}: {key} is {value!r}, no number above 0", hint="convert again"
             )
         return value
 

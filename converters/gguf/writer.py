@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from converters.decoder import Decoder, Weight
 from converters.errors import UnsupportedError
 from converters.gguf import metadata, special
-from converters.gguf.layout import ALIGNMENT, ARCHITECTURE, TYPES, Place, Tensor, places, tensors
+from converters.gguf.layout import ALIGNMENT, TYPES, Place, Tensor, architecture, places, tensors
 from converters.gguf.limits import check, context_limit
 from converters.gguf.tokenizer import read_vocabulary
 from converters.positioned import Coverage, allocate, write_at
@@ -63,7 +63,7 @@ def open_writer(
             hint=f"ask for at most {limit}: --context {limit}",
         )
     layout = tensors(decoder, recipe.storage)
-    out = GGUFWriter(None, ARCHITECTURE)
+    out = GGUFWriter(None, architecture(decoder))
     vocabulary = read_vocabulary(checkpoint_directory, decoder.vocab_size)
     name = special.model_name(model_name, vocabulary)
     metadata.add_general(out, layout, name=name, checkpoint_directory=checkpoint_directory)
@@ -74,7 +74,7 @@ def open_writer(
         special.add_tokenizer(out, vocabulary, decoder, checkpoint_directory)
     for t in layout:
         # The dtype is not looked at when the raw type is given.
-        out.add_tensor_info(t.name, t.shape, np.dtype(np.float32), t.nbytes, raw_dtype=TYPES[t.storage])
+        out.add_tensor_info(t.name, t.dims, np.dtype(np.float32), t.nbytes, raw_dtype=TYPES[t.storage])
     path.touch(exist_ok=False)
     out.write_header_to_file(path)
     out.write_kv_data_to_file()

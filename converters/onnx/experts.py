@@ -30,7 +30,10 @@ SWIGLU = {
 
 
 def route(graph: Graph, name: str, scores: str, mlp: Experts) -> str:
-    """scores [..., experts] -> weights float32 [tokens, experts], zero but for a token's two experts."""
+    """scores [..., experts] -> weights float32 [tokens, experts], zero but for a token's two experts. ValueError for
+    a routing other than SparseMixer."""
+    if mlp.routing != "sparsemixer":
+        raise ValueError(f"{mlp.router.name} routes by {mlp.routing}")
     graph.constant("moe.last_axis", [-1])
     graph.constant("moe.experts", np.arange(len(mlp.experts)))
     graph.constant("moe.out", np.array(-np.inf, np.float32))

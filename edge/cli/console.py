@@ -72,6 +72,8 @@ def proof_lines(proof: Mapping[str, Any] | None) -> list[str]:
         for adapter, found in result.get("adapters", {}).items():
             effect = f"KL {found['effect']['kl_mean']:.2g} away from the model without it"
             lines.append(f"  adapter {adapter}: {'; '.join([effect, *_figures(found)])}")
+        if "approximate" in result:
+            lines.append(f"  approximate, not the same model: {result['approximate']}")
         lines += [f"  {failure}" for failure in result["failures"]]
     return lines
 
@@ -79,7 +81,7 @@ def proof_lines(proof: Mapping[str, Any] | None) -> list[str]:
 def _figures(result: Mapping[str, Any]) -> list[str]:
     return [
         f"{question} KL {result[question]['kl_mean']:.2g}, top-1 {result[question]['top1']:.1%}"
-        for question in ("fidelity", "quality")
+        for question in ("fidelity", "approximation", "quality")
         if question in result
     ]
 

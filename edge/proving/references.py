@@ -11,11 +11,15 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.reference import Transform
 from converters.reference import logits as reference_logits
-from converters.rooms import ROOMS
+from converters.rewriting import Rewritten, RowSource
+from converters.rooms import ROOMS, rewriting
 from converters.verify import Codec
 from edge.progress import Progress
 from edge.proving.subject import Subject
 from quant.recipe import Recipe
+
+_Key = tuple[Recipe | None, str, bool]
+"""Through which recipe's round trip (None: none), rewritten for which format (empty: none), with the long factors."""
 
 
 class References:
@@ -33,21 +37,21 @@ class References:
         subjects: Sequence[Subject],
         progress: Progress,
     ) -> None:
-        self._ids, self._rope = ids, decoder.rope
-        longest: dict[tuple[Recipe | None, bool], int] = {}
+        self._ids, self._decoder = ids, decoder
+        longest: dict[_Key, int] = {}
         for subject in subjects:
             count = len(self.ids(subject))
-            for recipe in (None, subject.recipe):
-                key = (recipe, self._long(count))
+            for key in dict.fromkeys(self._key(subject, *which) for which in _ALL):
                 longest[key] = max(longest.get(key, 0), count)
         progress.stage("reference", len(longest), "runs")
-        self._logits: dict[tuple[Recipe | None, bool], NDArray[np.float32]] = {}
-        for (recipe, long), count in longest.items():
+        self._logits: dict[_Key, NDArray[np.float32]] = {}
+        for (recipe, rewritten, long), count in longest.items():
             transform = (
                 None if recipe is None else through(next(s for s in subjects if s.recipe == recipe), decoder)
             )
-            self._logits[recipe, long] = reference_logits(
-                checkpoint, decoder, ids[:count], transform=transform
+            source, computed = source_of(rewritten, checkpoint, decoder)
+            self._logits[recipe, rewritten, long] = reference_logits(
+                source, computed, ids[:count], transform=transform
             )
             progress.advance(1)
 
@@ -56,17 +60,36 @@ class References:
 
     def plain(self, subject: Subject) -> NDArray[np.float32]:
         """From the checkpoint's weights, float32 [len(ids), vocab]."""
-        return self._rows(None, len(self.ids(subject)))
+        return self._rows(subject, stored=False, rewritten=False)
 
     def through(self, subject: Subject) -> NDArray[np.float32]:
-        """From the weights after the recipe's round trip."""
-        return self._rows(subject.recipe, len(self.ids(subject)))
+        """From the weights after the recipe's round trip, as the artifact's runtime computes."""
+        return self._rows(subject, stored=True, rewritten=True)
 
-    def _rows(self, recipe: Recipe | None, count: int) -> NDArray[np.float32]:
-        return self._logits[recipe, self._long(count)][:count]
+    def rewritten(self, subject: Subject) -> NDArray[np.float32]:
+        """From the checkpoint's weights, rewritten as for the artifact; where it needs that."""
+        return self._rows(subject, stored=False, rewritten=True)
 
-    def _long(self, count: int) -> bool:
-        return self._rope.is_longrope and count > self._rope.original_context
+    def _rows(self, subject: Subject, *, stored: bool, rewritten: bool) -> NDArray[np.float32]:
+        return self._logits[self._key(subject, stored, rewritten)][: len(self.ids(subject))]
+
+    def _key(self, subject: Subject, stored: bool, rewritten: bool) -> _Key:
+        rope = self._decoder.rope
+        long = rope.is_longrope and len(self.ids(subject)) > rope.original_context
+        needed = rewritten and rewriting(subject.format, self._decoder) is not None
+        return subject.recipe if stored else None, subject.format if needed else "", long
+
+
+_ALL = ((False, False), (False, True), (True, True))
+"""(stored, rewritten) of the three references."""
+
+
+def source_of(format_name: str, checkpoint: Checkpoint, decoder: Decoder) -> tuple[RowSource, Decoder]:
+    """The checkpoint and what is computed with it, both rewritten where the format needs that."""
+    found = rewriting(format_name, decoder)
+    return (
+        (Rewritten(checkpoint, found.change(checkpoint)), found.decoder) if found else (checkpoint, decoder)
+    )
 
 
 def through(subject: Subject, decoder: Decoder) -> Transform:

@@ -31,6 +31,8 @@ class Subject:
     """The variant that this one was compiled from: its weights can be read, those of a compiled one cannot."""
     tokens: int = TOKENS
     """At most so many are run: an emulated NPU takes seconds for one."""
+    approximate: bool = False
+    """Whether it says of itself that it is (`converters.rewriting`): only then may it differ from the model as much."""
 
 
 def proof_tokens(directory: Path, decoder: Decoder, context_length: int) -> list[int]:

@@ -83,8 +83,9 @@ def test_equals_transformers_on_the_dequantized_weights(
 
 @pytest.mark.parametrize("storage", ["int4", "int8"])
 def test_rounded_activations_stay_near(tiny: Tiny, storage: str, tmp_path: Path) -> None:
-    """The experts' kernels round activations to 8 bits in blocks of 32, about 1 % of the logits' spread for the median
-    token; a swapped gate and up gives over 50 %. Few tokens may be sent to another expert by it."""
+    """As shipped, only the lm_head rounds activations to 8 bits in blocks of 32, and 8-bit experts: about 1 % of the
+    logits' spread for the median token, where a swapped gate and up gives over 50 %. Nothing before a router is
+    rounded at 4 bits, so no token goes to another expert; at 8 bits few do."""
     checkpoint, recipe = tiny("phi3.5-moe"), uniform(storage)
     decoder = convert(checkpoint, tmp_path / "onnx", recipe)
     stored = rewritten(checkpoint, tmp_path / "stored", decoder, through_codec(checkpoint, recipe))
@@ -92,7 +93,7 @@ def test_rounded_activations_stay_near(tiny: Tiny, storage: str, tmp_path: Path)
     expected = oracle(stored, ids)
     error = (Session(tmp_path / "onnx").run(ids) - expected).std(axis=1) / expected.std(axis=1)
     assert np.median(error) < 0.03
-    assert (error > 0.2).sum() <= 3
+    assert (error > 0.1).sum() <= (3 if storage == "int8" else 0)
 
 
 @pytest.mark.parametrize("nearness", [3e-3, 0.0])

@@ -199,3 +199,15 @@ def test_an_unknown_preset_and_a_weight_without_a_rule_are_refused() -> None:
     partial = Recipe.from_data({"name": "part", "rules": [GOOD_RULE | {"pattern": "layers.*"}]})
     with pytest.raises(UnsupportedError, match="no rule of recipe part matches weight embedding"):
         partial.storage(weight("embedding", 4, 64))
+
+
+def test_attention_of_a_model_with_experts_keeps_8_bits_at_int4() -> None:
+    recipe = Recipe.preset("int4", experts=True)
+    assert recipe.storage(weight("layers.3.attention.o", 64, 64)) == "int8"
+    assert recipe.storage(weight("layers.3.moe.15.down", 64, 96)) == "int4"
+    assert Recipe.preset("int8", experts=True) == Recipe.preset("int8")
+
+
+def test_a_router_is_never_rounded() -> None:
+    for name in PRESETS:
+        assert Recipe.preset(name).storage(weight("layers.3.moe.router", 16, 64)) == "f32"
