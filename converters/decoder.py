@@ -206,6 +206,11 @@ class Decoder:
     def tied(self) -> bool:
         return self.lm_head is self.embedding
 
+    @property
+    def depth(self) -> int:
+        """How many layers there are, of whatever kind."""
+        return len(self.layers)
+
     def weights(self) -> Iterator[Weight]:
         """Every weight once, in forward order: the order of the one streamed pass."""
         yield self.embedding

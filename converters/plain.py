@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from converters.decoder import Decoder, Experts
 from converters.errors import UnsupportedError
+from converters.hybrid import HybridDecoder
 
 
 def require_plain(decoder: Decoder, where: str, hint: str) -> None:
@@ -15,6 +16,8 @@ def require_plain(decoder: Decoder, where: str, hint: str) -> None:
 
 
 def _beyond(decoder: Decoder) -> str | None:
+    if isinstance(decoder, HybridDecoder):
+        return "state space layers and differential attention"
     for index, layer in enumerate(decoder.layers):
         if isinstance(layer.mlp, Experts):
             return f"{len(layer.mlp.experts)} experts in layer {index}"

@@ -16,6 +16,8 @@ from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Experts, Layer, Lora, Weight
 from converters.errors import CheckpointError
 from converters.forward import Floats, linear, norm, rope_table, run_attention, run_layer, run_mlp
+from converters.hybrid import Block, HybridDecoder
+from converters.hybrid_forward import Carried, run_block
 from converters.lora import Adapted
 
 __all__ = ["Resident", "Streamed", "Transform", "check_finite", "head_logits", "hidden_states", "logits"]
@@ -64,9 +66,14 @@ def decode(
     weights = Streamed(checkpoint, transform)
     halves = weights if built_in else Streamed(checkpoint)
     layers = weights if adapter is None else Adapted(weights, halves, adapter)
-    cos, sin = rope_table(decoder.rope, len(hidden))
-    for layer in decoder.layers:
-        run_layer(layers, layer, decoder, hidden, cos, sin)
+    if isinstance(decoder, HybridDecoder):
+        carried = Carried()
+        for block in decoder.blocks:
+            run_block(weights, block, decoder, hidden, carried)
+    else:
+        cos, sin = rope_table(decoder.rope, len(hidden))
+        for layer in decoder.layers:
+            run_layer(layers, layer, decoder, hidden, cos, sin)
     hidden = hidden if last is None else hidden[-last:]
     hidden = norm(weights, decoder, decoder.final_norm, decoder.final_norm_bias, hidden)
     return linear(weights, decoder.lm_head, decoder.lm_head_bias, hidden)
@@ -89,6 +96,8 @@ def hidden_states(
     _check(decoder, windows)
     streamed = Streamed(checkpoint, transform)
     hidden = streamed.gather(decoder.embedding, windows.reshape(-1)).reshape(*windows.shape, -1)
+    if isinstance(decoder, HybridDecoder):
+        _run_blocks(streamed, decoder, hidden, advance)
     cos, sin = rope_table(decoder.rope, windows.shape[1])
     for index, layer in enumerate(decoder.layers):
         weights = Resident(streamed, layer)
@@ -104,6 +113,19 @@ def hidden_states(
     for sequence in hidden:
         sequence[:] = norm(streamed, decoder, decoder.final_norm, decoder.final_norm_bias, sequence)
     return hidden
+
+
+def _run_blocks(
+    streamed: Streamed, decoder: HybridDecoder, hidden: Floats, advance: Callable[[int], None] | None
+) -> None:
+    carried = [Carried() for _ in hidden]
+    for index, block in enumerate(decoder.blocks):
+        weights = Resident(streamed, block)
+        for sequence, handed_on in zip(hidden, carried, strict=True):
+            run_block(weights, block, decoder, sequence, handed_on)
+        check_finite(hidden, f"after layer {index}")
+        if advance:
+            advance(1)
 
 
 def head_logits(
@@ -180,7 +202,7 @@ class Resident:
     Experts are too many to be held: `project` reads theirs anew.
     """
 
-    def __init__(self, source: Streamed, layer: Layer) -> None:
+    def __init__(self, source: Streamed, layer: Layer | Block) -> None:
         apart = layer.mlp.weights() if isinstance(layer.mlp, Experts) else ()
         held = (weight for weight in layer.weights() if weight not in apart)
         self._source = source

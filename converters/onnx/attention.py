@@ -26,11 +26,8 @@ class Shared:
     positions: str
 
 
-def shared(
-    graph: Graph, decoder: Decoder, layout: Layout, context_length: int, tokens: str = "input_ids"
-) -> Shared:
-    """Lengths from the attention mask [batch, total], tables from the data file. `tokens`: the graph's input
-    [batch, tokens, ...]."""
+def lengths_of(graph: Graph) -> tuple[str, str, str]:
+    """From the attention mask [batch, total]: its sums [batch, 1], those less 1 as int32 [batch], and total."""
     graph.constant("zero", 0)
     graph.constant("one", 1)
     graph.constant("one_axis", [1])
@@ -39,7 +36,14 @@ def shared(
     last = graph.node("Squeeze", [last, "one_axis"], "last_flat")
     lengths = graph.node("Cast", [last], "lengths", to=TensorProto.INT32)
     shape = graph.node("Shape", ["attention_mask"], "mask_shape")
-    total = graph.node("Gather", [shape, "one"], "total_int64")
+    return counted, lengths, graph.node("Gather", [shape, "one"], "total_int64")
+
+
+def shared(
+    graph: Graph, decoder: Decoder, layout: Layout, context_length: int, tokens: str = "input_ids"
+) -> Shared:
+    """Lengths from the attention mask, tables from the data file. `tokens`: the graph's input [batch, tokens, ...]."""
+    counted, lengths, total = lengths_of(graph)
     total32 = graph.node("Cast", [total], "total", to=TensorProto.INT32)
     cos, sin = (graph.external(layout.tensors[name]) for name in (COS, SIN))
 

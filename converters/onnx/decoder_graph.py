@@ -14,11 +14,13 @@ import onnx
 from onnx import TensorProto, helper
 
 from converters.decoder import Decoder, Experts, Layer, Weight
+from converters.hybrid import HybridDecoder
 from converters.lora import changed
 from converters.onnx.attention import attend, shared
 from converters.onnx.built_in import BuiltIn, add_product
 from converters.onnx.experts import mix, route
 from converters.onnx.graph import Graph
+from converters.onnx.hybrid_graph import build_hybrid
 from converters.onnx.layout import Layout
 from converters.onnx.lora import adapter_inputs, add_updates
 from converters.onnx.padded_heads import cached_head_dim
@@ -37,6 +39,8 @@ def build(
     decoder: Decoder, layout: Layout, context_length: int, *, accuracy_level: int = ACCURACY_LEVEL
 ) -> onnx.ModelProto:
     """The graph file of a variant. `accuracy_level`: 0 multiplies by the dequantized weights in float32."""
+    if isinstance(decoder, HybridDecoder):
+        return build_hybrid(decoder, layout, context_length, accuracy_level=accuracy_level)
     return _Builder(decoder, layout, context_length, accuracy_level).build()
 
 

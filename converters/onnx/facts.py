@@ -64,21 +64,28 @@ def config_facts(config: dict[str, Any], decoder: Decoder, context_length: int) 
     """Keys of genai_config.json by which onnxruntime-genai runs the graph and stops."""
     long = decoder.rope.is_longrope and context_length > decoder.rope.original_context
     expected: dict[str, Any] = {
+        **common_config(decoder, context_length),
         # Of all types only "phi3" computes the cache anew where LongRoPE switches (generators.cpp).
         "model.type": "phi3" if long else "phi",
+        "model.decoder.head_size": cached_head_dim(decoder),
+        "model.decoder.num_hidden_layers": len(decoder.layers),
+    }
+    for key, value in expected.items():
+        yield Fact(f"{CONFIG_FILE}: {key}", at_path(config, key), value)
+
+
+def common_config(decoder: Decoder, context_length: int) -> dict[str, Any]:
+    """What genai_config.json says of a decoder of any kind."""
+    return {
         "model.bos_token_id": decoder.bos_token_id,
         "model.eos_token_id": list(decoder.eos_token_ids),
         "model.vocab_size": decoder.vocab_size,
         "model.context_length": context_length,
-        "model.decoder.head_size": cached_head_dim(decoder),
         "model.decoder.hidden_size": decoder.hidden_size,
         "model.decoder.num_attention_heads": decoder.attention.heads,
         "model.decoder.num_key_value_heads": decoder.attention.kv_heads,
-        "model.decoder.num_hidden_layers": len(decoder.layers),
         "search.max_length": context_length,
     }
-    for key, value in expected.items():
-        yield Fact(f"{CONFIG_FILE}: {key}", at_path(config, key), value)
 
 
 def at_path(config: dict[str, Any], path: str) -> Any:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from converters.decoder import Decoder
+from converters.hybrid import DifferentialAttention, HybridDecoder
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.rotary import needs_long
 
 CONFIG_FILE = "genai_config.json"
 GRAPH_FILE = "model.onnx"
+CACHE_SLACK = 64
+"""Positions that a windowed cache holds beyond its window."""
 
 
 def genai_config(decoder: Decoder, context_length: int) -> dict[str, Any]:
@@ -46,6 +49,8 @@ def genai_config(decoder: Decoder, context_length: int) -> dict[str, Any]:
             },
         },
     }
+    if isinstance(decoder, HybridDecoder):
+        model["decoder"] |= _hybrid(decoder, context_length, model["decoder"])
     if decoder.bos_token_id is None:
         del model["bos_token_id"]
     search = {
@@ -61,6 +66,46 @@ def genai_config(decoder: Decoder, context_length: int) -> dict[str, Any]:
         "top_p": 1.0,
     }
     return {"model": model, "search": search}
+
+
+def _hybrid(decoder: HybridDecoder, context_length: int, plain: dict[str, Any]) -> dict[str, Any]:
+    """What a hybrid's "decoder" says beyond or instead of a `plain` one's. genai finds the layers that have a cache,
+    and those that have states, by the names of the graph's inputs."""
+    found = {
+        "head_size": 2 * decoder.attention.head_dim,
+        "num_hidden_layers": decoder.depth,
+        "inputs": {**plain["inputs"], **_states("past", "past_key_values")},
+        "outputs": {**plain["outputs"], **_states("present", "present")},
+    }
+    windows = windowed_layers(decoder, context_length)
+    if windows:
+        # The cache of these layers holds the window and the slack, and is moved once in `slack` tokens.
+        found["sliding_window"] = {
+            "window_size": decoder.attention.window,
+            "cache_slack": CACHE_SLACK,
+            "slide_key_value_cache": False,
+            "slide_inputs": False,
+            "layers": windows,
+        }
+    return found
+
+
+def _states(when: str, prefix: str) -> dict[str, str]:
+    return {
+        f"{when}_conv_names": f"{prefix}.%d.conv_state",
+        f"{when}_recurrent_names": f"{prefix}.%d.recurrent_state",
+    }
+
+
+def windowed_layers(decoder: HybridDecoder, context_length: int) -> list[int]:
+    """Indices of the layers whose cache is no longer than their window."""
+    return [
+        index
+        for index, block in enumerate(decoder.blocks)
+        if isinstance(block.mixer, DifferentialAttention)
+        and block.mixer.window is not None
+        and block.mixer.window < context_length
+    ]
 
 
 def _model_type(decoder: Decoder, context_length: int) -> str:

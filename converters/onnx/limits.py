@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from converters.decoder import Decoder, Experts
 from converters.errors import UnsupportedError
+from converters.hybrid import HybridDecoder
 from converters.writer import Storages
 from quant.blocks import FORMATS
 
@@ -13,6 +14,7 @@ REREAD_AT = 4096
 BLOCK_FORMATS = frozenset(name for name, each in FORMATS.items() if each.in_onnx)
 _FUSED_HEAD_MULTIPLE = 16
 _FUSED_ROTARY_MULTIPLE = 16
+_HYBRID_HEAD_MULTIPLE = 4
 
 
 def context_limit(decoder: Decoder) -> tuple[int, str | None]:
@@ -48,6 +50,11 @@ def fused_rotary(decoder: Decoder) -> bool:
 
 def check(decoder: Decoder, recipe: Storages) -> None:
     """Raise UnsupportedError, by name, for what no graph of this room would compute rightly."""
+    if isinstance(decoder, HybridDecoder):
+        _check_hybrid(decoder)
+        _check_ends(decoder)
+        _check_storages(decoder, recipe)
+        return
     attention, rope = decoder.attention, decoder.rope
     if attention.heads % attention.kv_heads:
         raise UnsupportedError(
@@ -59,11 +66,28 @@ def check(decoder: Decoder, recipe: Storages) -> None:
             f"rotary width {rope.dim} is odd or wider than a head ({attention.head_dim})",
             hint="check partial_rotary_factor in config.json",
         )
+    _check_ends(decoder)
+    _check_storages(decoder, recipe)
+
+
+def _check_hybrid(decoder: HybridDecoder) -> None:
+    if decoder.attention.head_dim % _HYBRID_HEAD_MULTIPLE:
+        raise UnsupportedError(
+            f"heads of {decoder.attention.head_dim} channels, which in pairs GroupQueryAttention takes only as "
+            f"multiples of {_HYBRID_HEAD_MULTIPLE}",
+            hint="check hidden_size and num_attention_heads in config.json",
+        )
+
+
+def _check_ends(decoder: Decoder) -> None:
     if not decoder.eos_token_ids:
         raise UnsupportedError(
             "no end-of-sequence token id: onnxruntime-genai would never stop",
             hint="set eos_token_id in config.json or generation_config.json",
         )
+
+
+def _check_storages(decoder: Decoder, recipe: Storages) -> None:
     for weight in decoder.weights():
         storage = recipe.storage(weight)
         if storage in FORMATS and storage not in BLOCK_FORMATS:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Experts, GatedMlp, Layer, Weight
+from converters.hybrid import HybridDecoder
 from converters.writer import Encoded, Storage, Storages
 from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks, FormatName, from_matmulnbits, to_matmulnbits
 
@@ -132,6 +133,8 @@ def stored_weights(
 
     `scale_type`: of every block. `packed`: query, key and value one under the other where one storage serves them.
     """
+    if isinstance(decoder, HybridDecoder):
+        return tuple(replace(_alone(weight, recipe), scale_type=scale_type) for weight in decoder.weights())
     stored = [_alone(decoder.embedding, recipe)]
     for index, layer in enumerate(decoder.layers):
         stored.extend(_each(recipe, layer.input_norm, layer.input_norm_bias))

@@ -17,11 +17,13 @@ measures on x86-64; there is no term for the length of what is attended to, sinc
 from __future__ import annotations
 
 from converters.decoder import Decoder
+from converters.hybrid import HybridDecoder
 from converters.onnx.layout import plan
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.tensors import Stored
 from converters.writer import Storages
 from edge.engine_settings import EngineSettings
+from edge.fitting.hybrid import cache_bytes
 from edge.fitting.memory import Memory
 from quant.blocks import BLOCK
 
@@ -45,17 +47,22 @@ def memory(
     multiplied = [s for s in layout.stored if _is_multiplied(s, decoder)]
     let_go = sum(s.tensors[0].nbytes for s in multiplied if not _is_looked_up(s, decoder))
     mapped = layout.nbytes - let_go
-    attention = decoder.attention
-    position = 4 * 2 * len(decoder.layers) * attention.kv_heads * cached_head_dim(decoder)
     embedding = next(s for s in layout.stored if _is_looked_up(s, decoder)).tensors[0].nbytes
     loading = max(_twice_while_loading(stored) for stored in multiplied) - embedding
     return Memory(
         weights=sum(_copied(s, decoder) for s in multiplied) + mapped,
-        kv_cache=position * context_length,
+        kv_cache=_cache(decoder, context_length),
         workspace=max(_workspace(decoder, filled, settings.batch or BATCH), loading),
         runtime=_RUNTIME + _TOKEN * decoder.vocab_size,
         file_backed=mapped,
     )
+
+
+def _cache(decoder: Decoder, context_length: int) -> int:
+    if isinstance(decoder, HybridDecoder):
+        return cache_bytes(decoder, context_length)
+    position = 4 * 2 * len(decoder.layers) * decoder.attention.kv_heads * cached_head_dim(decoder)
+    return position * context_length
 
 
 def _workspace(decoder: Decoder, filled: int, batch: int) -> int:

@@ -63,6 +63,7 @@ class GenaiRuntime(Chunked):
         self._og = og
         self._stop_ids = folder.stop_ids
         self._tokenizer = FolderTokenizer(folder.path)
+        self._recurrent = folder.recurrent
         self.adapter: str | None = None
         self._files = find_adapters(folder.path)
         self._path = folder.path
