@@ -88,7 +88,7 @@ def mamba(graph: Graph, index: int, mixer: Mamba, x: str, common: Common) -> str
         "Scan",
         [f"{past}.recurrent_state", step, u, f"{name}.B", f"{name}.C"],
         [f"{present}.recurrent_state", f"{name}.scanned"],
-        body=_one_token(name, rate),
+        body=one_token(name, rate),
         num_scan_inputs=4,
         scan_input_axes=[1] * 4,
         scan_output_axes=[1],
@@ -99,7 +99,7 @@ def mamba(graph: Graph, index: int, mixer: Mamba, x: str, common: Common) -> str
     return common.linear(mixer.out, gated, None)
 
 
-def _one_token(name: str, rate: str) -> onnx.GraphProto:
+def one_token(name: str, rate: str) -> onnx.GraphProto:
     """state = exp(d A) state + d u B; y = state C, with state [batch, 1, width, states], d and u [batch, width], B and
     C [batch, states]."""
     nodes: list[onnx.NodeProto] = []

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from benchmarks.hybrid_shapes import HYBRID_SHAPES
 from converters import reference
 from converters.checkpoint import Checkpoint
 from converters.models import describe
-from tests.converters.onnx_support import TOLERANCE, convert, generator, random_ids, uniform
+from converters.onnx import open_stored
+from converters.verify import check_stored
+from tests.converters.onnx_support import F32, TOLERANCE, convert, generator, random_ids, uniform
 from tests.converters.sambay_oracle import SambaY
 
 Tiny = Callable[..., Path]
@@ -94,3 +97,33 @@ def test_int4_is_the_reference_on_the_dequantized_weights(tiny: Tiny, tmp_path: 
         found.append(np.array(run.get_output("logits"))[0])
     np.testing.assert_allclose(np.concatenate(found), expected, rtol=0, atol=1e-3)
     assert np.abs(plain - expected).max() > 0.1, "the quantization must show, or the test says nothing"
+
+
+CONSTANTS = {"layers.3.attention.start": 0.5, "layers.3.attention.shrink": 1.0}
+ATTRIBUTES = {"scale": 0.5, "local_window_size": 13, "sliding_window_cache": 0, "epsilon": 1e-3}
+
+
+@pytest.mark.parametrize("what", ["nothing", *CONSTANTS, *ATTRIBUTES])
+def test_the_proof_finds_an_altered_constant(what: str, tiny: Tiny, tmp_path: Path) -> None:
+    decoder = convert(tiny("phi4-flash"), tmp_path)
+    model = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    for tensor in model.graph.initializer:
+        if tensor.name == what:
+            values = np.array(CONSTANTS[what], np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, what))
+    attributes = [a for node in model.graph.node for a in node.attribute if a.name == what]
+    for attribute in attributes[:1]:
+        attribute.CopyFrom(onnx.helper.make_attribute(what, ATTRIBUTES[what]))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    stored = open_stored(tmp_path, decoder, F32)
+    with Checkpoint.open(tiny("phi4-flash")) as checkpoint:
+        report = check_stored(
+            checkpoint,
+            decoder,
+            stored,
+            context_length=256,
+            codec=lambda weight, start, rows: F32.decode(F32.encode(weight, rows, start=start)),
+        )
+    stored.close()
+    faults = [fault for fault in report.faults if what.split(".")[-1] in fault]
+    assert len(faults) == len(report.faults) == int(what != "nothing"), report.faults
