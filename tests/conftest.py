@@ -35,9 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         if key not in made:
             options: dict[str, Any] = {"tokenizer": ALL_TOKENIZERS[name]}
             options |= {k: v for k, v in overrides.items() if k in _WRITER_OPTIONS}
-            config = ALL_SHAPES[name] | {
-                k: v for k, v in overrides.items() if k not in _WRITER_OPTIONS
-            }
+            config = ALL_SHAPES[name] | {k: v for k, v in overrides.items() if k not in _WRITER_OPTIONS}
             directory = tmp_path_factory.mktemp(name)
             write_checkpoint(directory, config, **options)
             made[key] = directory

@@ -78,12 +78,13 @@ class _Builder:
         self, weight: Weight, x: str, bias: Weight | None = None, *, output: str | None = None
     ) -> str:
         stored = self._stored[weight.name]
-        output = output or f"{stored.name}.out"
-        product = linear(self._graph, stored, x, output, accuracy_level=self._accuracy_level)
-        return (
-            product
-            if bias is None
-            else self._graph.node("Add", [product, self._vector(bias)], f"{bias.name}.out")
+        return linear(
+            self._graph,
+            stored,
+            x,
+            output or f"{stored.name}.out",
+            bias="" if bias is None else self._vector(bias),
+            accuracy_level=self._accuracy_level,
         )
 
 
