@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Experts, Layer, Lora, Weight
 from converters.errors import CheckpointError
-from converters.forward import Floats, linear, norm, rope_table, run_attention, run_layer, run_mlp
+from converters.forward import Floats, finish_logits, linear, norm, rope_table, run_attention, run_layer, run_mlp
 from converters.hybrid import Block, HybridDecoder
 from converters.hybrid_forward import Carried, run_block
 from converters.lora import Adapted
@@ -45,6 +45,7 @@ def logits(
     """
     tokens = _check(decoder, np.asarray(ids, np.int64))
     hidden = Streamed(checkpoint, transform).gather(decoder.embedding, tokens)
+    hidden *= np.float32(decoder.embedding_scale)
     return decode(checkpoint, decoder, hidden, transform=transform, adapter=adapter)
 
 
@@ -76,7 +77,7 @@ def decode(
             run_layer(layers, layer, decoder, hidden, cos, sin)
     hidden = hidden if last is None else hidden[-last:]
     hidden = norm(weights, decoder, decoder.final_norm, decoder.final_norm_bias, hidden)
-    return linear(weights, decoder.lm_head, decoder.lm_head_bias, hidden)
+    return finish_logits(decoder, linear(weights, decoder.lm_head, decoder.lm_head_bias, hidden))
 
 
 def hidden_states(
@@ -96,6 +97,7 @@ def hidden_states(
     _check(decoder, windows)
     streamed = Streamed(checkpoint, transform)
     hidden = streamed.gather(decoder.embedding, windows.reshape(-1)).reshape(*windows.shape, -1)
+    hidden *= np.float32(decoder.embedding_scale)
     if isinstance(decoder, HybridDecoder):
         _run_blocks(streamed, decoder, hidden, advance)
     cos, sin = rope_table(decoder.rope, windows.shape[1])
@@ -132,7 +134,8 @@ def head_logits(
     checkpoint: Checkpoint, decoder: Decoder, hidden: Floats, *, transform: Transform | None = None
 ) -> Floats:
     """lm_head over what `hidden_states` gives: [m, hidden] to float32 [m, vocab_size]."""
-    return linear(Streamed(checkpoint, transform), decoder.lm_head, decoder.lm_head_bias, hidden)
+    weights = Streamed(checkpoint, transform)
+    return finish_logits(decoder, linear(weights, decoder.lm_head, decoder.lm_head_bias, hidden))
 
 
 def check_finite(activations: Floats, where: str) -> None:
