@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Experts, Layer, Lora, Weight
 from converters.errors import CheckpointError
-from converters.forward import Floats, finish_logits, linear, norm, rope_table, run_attention, run_layer, run_mlp
+from converters.forward import (
+    Floats,
+    finish_logits,
+    linear,
+    norm,
+    rope_table,
+    run_attention,
+    run_layer,
+    run_mlp,
+)
 from converters.hybrid import Block, HybridDecoder
 from converters.hybrid_forward import Carried, run_block
 from converters.lora import Adapted
