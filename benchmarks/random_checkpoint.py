@@ -19,17 +19,23 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import hybrid_shapes, moe_shapes
+from benchmarks import hybrid_shapes, moe_shapes, small_shapes
 from benchmarks.hybrid_shapes import HYBRID_SHAPES
 from benchmarks.moe_shapes import MOE_SHAPES, MOE_TOKENIZERS
 from benchmarks.shapes import SHAPES, TOKENIZERS
+from benchmarks.small_shapes import SMALL_SHAPES
 from benchmarks.toy_tokenizers import Kind, write_tokenizer
 
 __all__ = ["ALL_SHAPES", "ALL_TOKENIZERS", "MOE_SHAPES", "SHAPES", "TOKENIZERS", "write_checkpoint"]
 
-ALL_SHAPES = SHAPES | MOE_SHAPES | HYBRID_SHAPES
-ALL_TOKENIZERS: dict[str, Kind] = TOKENIZERS | MOE_TOKENIZERS | dict.fromkeys(HYBRID_SHAPES, "bpe")
-_TENSORS = {module.MODEL_TYPE: module.tensor_shapes for module in (moe_shapes, hybrid_shapes)}
+ALL_SHAPES = SHAPES | MOE_SHAPES | HYBRID_SHAPES | SMALL_SHAPES
+ALL_TOKENIZERS: dict[str, Kind] = (
+    TOKENIZERS
+    | MOE_TOKENIZERS
+    | dict.fromkeys(HYBRID_SHAPES, "bpe")
+    | dict.fromkeys(SMALL_SHAPES, "tiktoken")
+)
+_TENSORS = {module.MODEL_TYPE: module.tensor_shapes for module in (moe_shapes, hybrid_shapes, small_shapes)}
 
 DTypeName = Literal["bf16", "f16", "f32", "f64"]
 POOL = 1 << 23

@@ -12,14 +12,17 @@ from converters.onnx.layout import Layout
 from converters.onnx.limits import fused_rotary
 from converters.onnx.padded_heads import rotated, unpadded
 from converters.onnx.rotary import COS, SIN, needs_long, short_rows
+from converters.onnx.sparse import attend_sparse
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Names of values that every layer uses. `cos` and `sin` are tables [rows, dim / 2] where the kernel rotates
-    (by `positions`, empty for its own counting), else the looked-up rows [batch, tokens, 1, dim / 2]."""
+    """Names of values that every layer uses. `lengths` are `counts` less 1, int32 [batch]. `cos` and `sin` are tables
+    [rows, dim / 2] where the kernel rotates (by `positions`, empty for its own counting), else the looked-up rows
+    [batch, tokens, 1, dim / 2]."""
 
     lengths: str
+    counts: str
     total: str
     cos: str
     sin: str
@@ -45,11 +48,15 @@ def shared(
     """Lengths from the attention mask, tables from the data file. `tokens`: the graph's input [batch, tokens, ...]."""
     counted, lengths, total = lengths_of(graph)
     total32 = graph.node("Cast", [total], "total", to=TensorProto.INT32)
+    counts = ""
+    if any(layer.sparse for layer in decoder.layers):
+        counts = graph.node("Squeeze", [counted, "one_axis"], "counted_flat")
+        counts = graph.node("Cast", [counts], "counts", to=TensorProto.INT32)
     cos, sin = (graph.external(layout.tensors[name]) for name in (COS, SIN))
 
     fused, long = fused_rotary(decoder), needs_long(decoder.rope, context_length)
     if fused and not long:
-        return Shared(lengths, total32, cos, sin, "")
+        return Shared(lengths, counts, total32, cos, sin, "")
     positions = _positions(graph, counted, tokens)
     if long:
         positions = _choose_table(graph, positions, total, decoder, context_length)
@@ -61,7 +68,7 @@ def shared(
             )
             for t in (cos, sin)
         )
-    return Shared(lengths, total32, cos, sin, positions)
+    return Shared(lengths, counts, total32, cos, sin, positions)
 
 
 def _positions(graph: Graph, counted: str, ids: str) -> str:
@@ -92,6 +99,11 @@ def attend(graph: Graph, layer: int, qkv: str, decoder: Decoder, common: Shared,
     tables = [common.cos, common.sin, *([common.positions] if common.positions else [])] if fused else []
     past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
     present = [f"present.{layer}.{part}" for part in ("key", "value")]
+    if sparse := decoder.layers[layer].sparse:
+        counts = (common.total, common.counts)
+        caches = (past, present)
+        attended = attend_sparse(graph, name, sparse, attention, context_length, queries, caches, counts)
+        return unpadded(graph, name, attended, decoder)
     attended = graph.node(
         "GroupQueryAttention",
         [*queries, *past, common.lengths, common.total, *tables],

@@ -6,6 +6,7 @@ from typing import Any
 
 from converters.decoder import Decoder
 from converters.hybrid import DifferentialAttention, HybridDecoder
+from converters.onnx.limits import REREAD_AT
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.rotary import needs_long
 
@@ -112,4 +113,5 @@ def _model_type(decoder: Decoder, context_length: int) -> str:
     """Of the types of a lone decoder only "phi3" and "phimoe" compute the cache anew at 4,096 positions
     (generators.cpp), and alike. LongRoPE needs that; any other model would stall there for a prefill of 4,097 tokens
     and gain nothing."""
-    return "phi3" if needs_long(decoder.rope, context_length) else "phi"
+    long = needs_long(decoder.rope, context_length)
+    return REREAD_AT.get(decoder.rope.original_context, "phi3") if long else "phi"

@@ -8,8 +8,9 @@ from converters.hybrid import HybridDecoder
 from converters.writer import Storages
 from quant.blocks import FORMATS
 
-REREAD_AT = 4096
-"""Where onnxruntime-genai computes the cache anew when a LongRoPE model grows beyond it (generators.cpp)."""
+REREAD_AT = {4096: "phi3", 8192: "phi3small"}
+"""Where onnxruntime-genai computes the cache anew when a LongRoPE model grows beyond it, and the type of model for
+which it does (generators.cpp; phimoe as phi3)."""
 
 BLOCK_FORMATS = frozenset(name for name, each in FORMATS.items() if each.in_onnx)
 _FUSED_HEAD_MULTIPLE = 16
@@ -20,10 +21,10 @@ _HYBRID_HEAD_MULTIPLE = 4
 def context_limit(decoder: Decoder) -> tuple[int, str | None]:
     """The longest context that is right here, and why where that is less than the checkpoint claims."""
     switch = decoder.rope.original_context
-    if decoder.rope.is_longrope and switch < decoder.context_length and switch != REREAD_AT:
+    if decoder.rope.is_longrope and switch < decoder.context_length and switch not in REREAD_AT:
         return switch, (
             f"LongRoPE factors switch at {switch} positions, and onnxruntime-genai computes the cache anew only "
-            f"at {REREAD_AT}"
+            f"at {' or '.join(map(str, REREAD_AT))}"
         )
     return decoder.context_length, None
 
@@ -41,9 +42,11 @@ def check_context(decoder: Decoder, asked: int, longest: tuple[int, str | None],
 
 
 def fused_rotary(decoder: Decoder) -> bool:
-    """Whether GroupQueryAttention can rotate: its CPU kernel refuses other head sizes and rotary widths."""
+    """Whether the attention kernels can rotate: GroupQueryAttention's refuses other head sizes and rotary widths, and
+    SparseAttention has no place for positions that begin in LongRoPE's second table."""
     return (
-        decoder.attention.head_dim % _FUSED_HEAD_MULTIPLE == 0
+        not any(layer.sparse for layer in decoder.layers)
+        and decoder.attention.head_dim % _FUSED_HEAD_MULTIPLE == 0
         and decoder.rope.dim % _FUSED_ROTARY_MULTIPLE == 0
     )
 
