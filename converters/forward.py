@@ -157,8 +157,9 @@ def masked(start: int, stop: int, low: int, window: int | None) -> NDArray[np.bo
 def block_visible(sparse: BlockSparse, head: int, start: int, stop: int) -> NDArray[np.bool_]:
     """Which of the keys 0..stop-1 lie in blocks that the queries start..stop-1 of `head` see, [queries, keys]."""
     queries, keys = np.arange(start, stop)[:, None] // sparse.block, np.arange(stop) // sparse.block
-    near: NDArray[np.bool_] = queries - keys < sparse.local
-    return near | ((keys + 1 + head * sparse.step) % sparse.stride == 0)
+    vertical = (keys + 1 + head * sparse.step) % sparse.stride == 0
+    visible: NDArray[np.bool_] = (queries - keys < sparse.local) | vertical
+    return visible
 
 
 def softmax(scores: Floats) -> Floats:

@@ -80,7 +80,7 @@ def tokenizer_files(file: Path, vocab_size: int, *, chat_template: str = CHAT_TE
     def written(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
 
-    merges = [[written(part) for part in _halves(ranks, token, rank)] for token, rank in _joined(ranks)]
+    merges = [[written(part) for part in _halves(file, ranks, token)] for token in _joined(ranks)]
     names = _special_names(len(ranks), vocab_size)
     files = {
         "tokenizer.json": _tokenizer({written(token): rank for token, rank in ranks.items()}, merges, names),
@@ -98,22 +98,20 @@ def _special_names(first: int, vocab_size: int) -> dict[int, str]:
     return {i: name for i, name in sorted((named | dummies).items()) if i < vocab_size}
 
 
-def _joined(ranks: dict[bytes, int]) -> list[tuple[bytes, int]]:
+def _joined(ranks: dict[bytes, int]) -> list[bytes]:
     """The tokens of more than one byte, by rank."""
-    return sorted(
-        ((token, rank) for token, rank in ranks.items() if len(token) > 1), key=lambda pair: pair[1]
-    )
+    return sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__)
 
 
-def _halves(ranks: dict[bytes, int], token: bytes, rank: int) -> list[bytes]:
+def _halves(file: Path, ranks: dict[bytes, int], token: bytes) -> list[bytes]:
     """The last two pieces of which tiktoken makes `token`: its bytes, joined by pairs of lower rank than its own."""
-    pieces = [token[i : i + 1] for i in range(len(token))]
+    rank, pieces = ranks[token], [token[i : i + 1] for i in range(len(token))]
     while len(pieces) > 2:
         pairs = [ranks.get(pieces[i] + pieces[i + 1], rank) for i in range(len(pieces) - 1)]
         best = min(range(len(pairs)), key=pairs.__getitem__)
         if pairs[best] >= rank:
             raise CheckpointError(
-                f"the token of rank {rank} cannot be made of tokens of lower ranks", hint=_FIX
+                f"{file}: the token of rank {rank} cannot be made of tokens of lower ranks", hint=_FIX
             )
         pieces[best : best + 2] = [pieces[best] + pieces[best + 1]]
     return pieces

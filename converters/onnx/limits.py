@@ -16,6 +16,8 @@ BLOCK_FORMATS = frozenset(name for name, each in FORMATS.items() if each.in_onnx
 _FUSED_HEAD_MULTIPLE = 16
 _FUSED_ROTARY_MULTIPLE = 16
 _HYBRID_HEAD_MULTIPLE = 4
+BLOCK_SIZES = (16, 32, 64, 128)
+"""What SparseAttention takes (its schema)."""
 
 
 def context_limit(decoder: Decoder) -> tuple[int, str | None]:
@@ -69,6 +71,13 @@ def check(decoder: Decoder, recipe: Storages) -> None:
             f"rotary width {rope.dim} is odd or wider than a head ({attention.head_dim})",
             hint="check partial_rotary_factor in config.json",
         )
+    for sparse in {layer.sparse for layer in decoder.layers if layer.sparse}:
+        if sparse.block not in BLOCK_SIZES:
+            raise UnsupportedError(
+                f"attention in blocks of {sparse.block} positions, and SparseAttention takes only "
+                f"{', '.join(map(str, BLOCK_SIZES))}",
+                hint="check blocksparse_block_size in config.json",
+            )
     _check_ends(decoder)
     _check_storages(decoder, recipe)
 

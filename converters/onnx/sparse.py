@@ -11,8 +11,6 @@ from converters.decoder import UNUSED_LOGIT, Attention, BlockSparse, Decoder, Ge
 from converters.onnx.graph import MICROSOFT, Graph
 
 ROWS, COLUMNS = "block_rows", "block_columns"
-BLOCK_SIZES = (16, 32, 64, 128)
-"""What SparseAttention takes (its schema in onnxruntime 1.32)."""
 
 
 def block_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,14 +28,18 @@ LENGTH = 150
 FEEDS = {"prefill": [150], "chunks": [31, 1, 17, 101], "decode": [47] + [1] * 103}
 
 
-@pytest.fixture(scope="session")
-def small(tiny: Callable[..., Path]) -> Callable[..., Path]:
+@pytest.fixture(scope="module")
+def small(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """As `tiny`, with the tokenizer files made."""
+    made: dict[Path, Path] = {}
 
     def make(name: str, **overrides: object) -> Path:
         checkpoint = tiny(name, **overrides)
-        vocabulary.write(checkpoint)
-        return checkpoint
+        if checkpoint not in made:
+            made[checkpoint] = tmp_path_factory.mktemp(name) / "checkpoint"
+            shutil.copytree(checkpoint, made[checkpoint])
+            vocabulary.write(made[checkpoint])
+        return made[checkpoint]
 
     return make
 
