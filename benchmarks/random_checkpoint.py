@@ -19,12 +19,23 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import moe_shapes
+from benchmarks import hybrid_shapes, moe_shapes, small_shapes
+from benchmarks.hybrid_shapes import HYBRID_SHAPES
 from benchmarks.moe_shapes import MOE_SHAPES, MOE_TOKENIZERS
 from benchmarks.shapes import SHAPES, TOKENIZERS
+from benchmarks.small_shapes import SMALL_SHAPES
 from benchmarks.toy_tokenizers import Kind, write_tokenizer
 
-__all__ = ["MOE_SHAPES", "MOE_TOKENIZERS", "SHAPES", "TOKENIZERS", "write_checkpoint"]
+__all__ = ["ALL_SHAPES", "ALL_TOKENIZERS", "MOE_SHAPES", "SHAPES", "TOKENIZERS", "write_checkpoint"]
+
+ALL_SHAPES = SHAPES | MOE_SHAPES | HYBRID_SHAPES | SMALL_SHAPES
+ALL_TOKENIZERS: dict[str, Kind] = (
+    TOKENIZERS
+    | MOE_TOKENIZERS
+    | dict.fromkeys(HYBRID_SHAPES, "bpe")
+    | dict.fromkeys(SMALL_SHAPES, "tiktoken")
+)
+_TENSORS = {module.MODEL_TYPE: module.tensor_shapes for module in (moe_shapes, hybrid_shapes, small_shapes)}
 
 DTypeName = Literal["bf16", "f16", "f32", "f64"]
 POOL = 1 << 23
@@ -84,8 +95,8 @@ def write_checkpoint(
 
 def tensor_shapes(config: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name and shape of every tensor, in forward order."""
-    if config["model_type"] == moe_shapes.MODEL_TYPE:
-        yield from moe_shapes.tensor_shapes(config)
+    if config["model_type"] in _TENSORS:
+        yield from _TENSORS[config["model_type"]](config)
         return
     hidden, inner, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -114,7 +125,11 @@ class _Values:
         self._pools: dict[int, NDArray[Any]] = {}
 
     def chunks(self, name: str, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
-        if name.endswith(".bias"):
+        if name.endswith("dt_proj.bias"):
+            # Steps between 0.02 and 0.3: states that last from a few tokens to a few dozen.
+            yield self._rng.uniform(-4, -1, shape).astype(self._dtype)
+            return
+        if name.endswith(".bias") or ".lambda_" in name:
             yield (0.2 * self._rng.standard_normal(shape, np.float32)).astype(self._dtype)
             return
         if len(shape) == 1:
@@ -171,14 +186,14 @@ def _dump(path: Path, data: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write a random checkpoint.")
-    parser.add_argument("shape", choices=SHAPES | MOE_SHAPES)
+    parser.add_argument("shape", choices=ALL_SHAPES)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--layers", type=int, help="instead of the shape's own number of layers")
     parser.add_argument("--dtype", choices=_DTYPES, default="bf16")
     parser.add_argument("--shards", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    config = dict((SHAPES | MOE_SHAPES)[options.shape])
+    config = dict(ALL_SHAPES[options.shape])
     if options.layers is not None:
         config["num_hidden_layers"] = options.layers
     write_checkpoint(
@@ -187,7 +202,7 @@ def main() -> None:
         seed=options.seed,
         dtype=options.dtype,
         shards=options.shards,
-        tokenizer=(TOKENIZERS | MOE_TOKENIZERS)[options.shape],
+        tokenizer=ALL_TOKENIZERS[options.shape],
     )
     print(options.directory)
 

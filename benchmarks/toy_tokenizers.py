@@ -6,6 +6,7 @@ that tokenizer conversion, stop tokens and chat are exercised for real without a
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections import Counter
@@ -13,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["bpe", "bpe-cl100k", "bpe-multimodal", "spm"]
+Kind = Literal["bpe", "bpe-cl100k", "bpe-multimodal", "spm", "tiktoken"]
 
 # Pre-tokenizer patterns are facts of the formats: o200k (Phi-4-mini) and cl100k (Phi-4), as in tiktoken.
 _LOWER = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
@@ -66,7 +67,10 @@ _TEMPLATES = {
 
 
 def write_tokenizer(directory: Path, kind: Kind) -> dict[str, int]:
-    """Write tokenizer.json and tokenizer_config.json; returns the ids of the special tokens by content."""
+    """Write tokenizer.json and tokenizer_config.json; returns the ids of the special tokens by content. A tiktoken
+    vocabulary is one file of its own, and its special tokens stand in no file."""
+    if kind == "tiktoken":
+        return _write_tiktoken(directory / "cl100k_base.tiktoken")
     special = _PHI3_SPECIAL if kind == "spm" else _PHI4_SPECIAL
     vocab, merges = _spm_vocab() if kind == "spm" else _byte_vocab()
     ids = {token: len(vocab) + i for i, token in enumerate(special)}
@@ -110,6 +114,18 @@ def write_tokenizer(directory: Path, kind: Kind) -> dict[str, int]:
     return ids | ({"<s>": 1} if kind == "spm" else {})
 
 
+def _write_tiktoken(file: Path) -> dict[str, int]:
+    """The byte-level vocabulary with its ids as ranks; special tokens as far behind it as Phi-3-small has them."""
+    tokens, _ = _byte_vocab()
+    letters = {letter: byte for byte, letter in _byte_letters().items()}
+    lines = (
+        f"{base64.b64encode(bytes(letters[letter] for letter in token)).decode()} {rank}\n"
+        for token, rank in tokens.items()
+    )
+    file.write_text("".join(lines), encoding="ascii")
+    return {"<|endoftext|>": len(tokens) + 1, "<|end|>": len(tokens) + 10}
+
+
 def _added(token: int, content: str, *, rstrip: bool = False, special: bool = True) -> dict[str, Any]:
     return {
         "id": token,
@@ -145,15 +161,18 @@ def _learn(words: Counter[tuple[str, ...]]) -> list[tuple[str, str]]:
     return merges
 
 
-def _byte_vocab() -> tuple[dict[str, int], list[tuple[str, str]]]:
+def _byte_letters() -> dict[int, str]:
     """GPT-2's byte alphabet: printable Latin-1 bytes stand for themselves, the rest for U+0100 and up."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    letters = {byte: chr(byte) for byte in printable}
+    letters = {byte: chr(byte) for byte in [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]}
     hidden = [byte for byte in range(256) if byte not in letters]
-    letters |= {byte: chr(0x100 + i) for i, byte in enumerate(hidden)}
+    return letters | {byte: chr(0x100 + i) for i, byte in enumerate(hidden)}
+
+
+def _byte_vocab() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    letters = _byte_letters()
     words = re.findall(r" ?\w+| ?[^\w\s]+|\s+", _TEXT)
     merges = _learn(Counter(tuple(letters[b] for b in word.encode()) for word in words))
-    tokens = [letters[b] for b in printable + hidden] + [a + b for a, b in merges]
+    tokens = [*letters.values(), *(a + b for a, b in merges)]
     return {token: i for i, token in enumerate(tokens)}, merges
 
 

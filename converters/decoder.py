@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+UNUSED_LOGIT = -1e4
+"""So low that the token's probability is 0 in any floating point, and no sum of squares overflows."""
 Norm = Literal["rms", "layer"]
 """RMSNorm (arXiv 1910.07467), or LayerNorm (arXiv 1607.06450), which takes the mean away first."""
 Routing = Literal["sparsemixer", "softmax"]
@@ -102,6 +104,35 @@ class GatedMlp:
 
 
 @dataclass(frozen=True)
+class GegeluMlp:
+    """down(quick_gelu(min(g, limit)) * (clip(l, -limit, limit) + 1)) + down_bias, where g and l are the even and the
+    odd rows of gate_up x + gate_up_bias, and quick_gelu(g) = g * sigmoid(1.702 g) (Phi-3-small)."""
+
+    gate_up: Weight
+    gate_up_bias: Weight
+    down: Weight
+    down_bias: Weight
+    limit: float
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.gate_up, self.gate_up_bias, self.down, self.down_bias
+
+
+@dataclass(frozen=True)
+class BlockSparse:
+    """Which keys a query may see, in blocks of `block` positions (Phi-3-small, arXiv 2404.14219, section 2).
+
+    Query block i sees key block j <= i when i - j < `local`, or when (j + 1 + h * step) is a multiple of `stride`,
+    where h is the query's head and step max(1, stride // heads); 0 where all heads see alike.
+    """
+
+    block: int
+    local: int
+    stride: int
+    step: int
+
+
+@dataclass(frozen=True)
 class Experts:
     """A mixture of experts, the best two for each token by the scores that `router` [experts, hidden] gives.
 
@@ -128,19 +159,20 @@ class Layer:
     v: Weight
     o: Weight
     post_attention_norm: Weight
-    mlp: GatedMlp | Experts
+    mlp: GatedMlp | GegeluMlp | Experts
     input_norm_bias: Weight | None = None
     q_bias: Weight | None = None
     k_bias: Weight | None = None
     v_bias: Weight | None = None
     o_bias: Weight | None = None
     post_attention_norm_bias: Weight | None = None
+    sparse: BlockSparse | None = None
 
     @property
     def dense(self) -> GatedMlp:
-        """The MLP of a layer that has no experts. Check with `converters.plain` first: ValueError for one that has."""
-        if isinstance(self.mlp, Experts):
-            raise ValueError(f"{self.mlp.router.name}: a layer of experts has no single MLP")
+        """The MLP of a plain layer. Check with `converters.plain` first: ValueError for any other."""
+        if not isinstance(self.mlp, GatedMlp):
+            raise ValueError(f"{self.mlp.weights()[0].name}: not the MLP of a plain layer")
         return self.mlp
 
     def weights(self) -> tuple[Weight, ...]:
@@ -201,6 +233,11 @@ class Decoder:
     norm: Norm = "rms"
     final_norm_bias: Weight | None = None
     lm_head_bias: Weight | None = None
+    embedding_scale: float = 1.0
+    """What every row of the embedding is multiplied by."""
+    logit_scale: float = 1.0
+    unused_tokens: tuple[int, ...] = ()
+    """Ids that no text has and none may get: UNUSED_LOGIT is added to their logits."""
     adapters: tuple[Lora, ...] = ()
     """Switched at run time, one at most, and stored beside the weights; `weights` does not give theirs."""
 
@@ -211,6 +248,11 @@ class Decoder:
     @property
     def tied(self) -> bool:
         return self.lm_head is self.embedding
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are, of whatever kind."""
+        return len(self.layers)
 
     def weights(self) -> Iterator[Weight]:
         """Every weight once, in forward order: the order of the one streamed pass."""

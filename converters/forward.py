@@ -11,7 +11,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Attention, Decoder, Experts, GatedMlp, Layer, Rope, Weight
+from converters.decoder import (
+    UNUSED_LOGIT,
+    Attention,
+    BlockSparse,
+    Decoder,
+    Experts,
+    GatedMlp,
+    GegeluMlp,
+    Layer,
+    Rope,
+    Weight,
+)
 
 SCORE_BYTES = 1 << 24
 """Most float32 bytes of attention scores at once."""
@@ -51,6 +62,8 @@ def run_mlp(weights: Weights, layer: Layer, decoder: Decoder, hidden: Floats) ->
     normed = norm(weights, decoder, layer.post_attention_norm, layer.post_attention_norm_bias, hidden)
     if isinstance(layer.mlp, Experts):
         hidden += mixture(weights, layer.mlp, normed)
+    elif isinstance(layer.mlp, GegeluMlp):
+        hidden += linear(weights, layer.mlp.down, layer.mlp.down_bias, gegelu_mix(weights, layer.mlp, normed))
     else:
         hidden += weights.project(layer.mlp.down, swiglu_mix(weights, layer.mlp, normed))
 
@@ -128,6 +141,8 @@ def attention_mix(
             scores = queries[start:stop, head] @ keys[low:stop, head // group].T
             scores *= np.float32(attention.scale)
             scores[hidden] = -np.inf
+            if layer.sparse is not None:
+                scores[~block_visible(layer.sparse, head, start, stop)] = -np.inf
             mixed[start:stop, head] = softmax(scores) @ values[low:stop, head // group]
     return mixed.reshape(length, -1)
 
@@ -137,6 +152,14 @@ def masked(start: int, stop: int, low: int, window: int | None) -> NDArray[np.bo
     queries, keys = np.arange(start, stop)[:, None], np.arange(low, stop)
     later = keys > queries
     return later if window is None else later | (keys <= queries - window)
+
+
+def block_visible(sparse: BlockSparse, head: int, start: int, stop: int) -> NDArray[np.bool_]:
+    """Which of the keys 0..stop-1 lie in blocks that the queries start..stop-1 of `head` see, [queries, keys]."""
+    queries, keys = np.arange(start, stop)[:, None] // sparse.block, np.arange(stop) // sparse.block
+    vertical = (keys + 1 + head * sparse.step) % sparse.stride == 0
+    visible: NDArray[np.bool_] = (queries - keys < sparse.local) | vertical
+    return visible
 
 
 def softmax(scores: Floats) -> Floats:
@@ -154,6 +177,25 @@ def swiglu_mix(weights: Weights, mlp: GatedMlp, inputs: Floats) -> Floats:
     gate /= 1 + np.exp(-np.maximum(gate, -80))
     gate *= weights.project(mlp.up, inputs)
     return gate
+
+
+def gegelu_mix(weights: Weights, mlp: GegeluMlp, inputs: Floats) -> Floats:
+    """What the down projection takes: float32 [n, intermediate]."""
+    both = linear(weights, mlp.gate_up, mlp.gate_up_bias, inputs)
+    gate = np.minimum(both[:, ::2], np.float32(mlp.limit))
+    # Below -40 the sigmoid of 1.702 times it is 0 in float32, and exp would overflow not much further.
+    gate /= 1 + np.exp(np.float32(-1.702) * np.maximum(gate, -40))
+    gate *= np.clip(both[:, 1::2], -mlp.limit, mlp.limit) + 1
+    return gate
+
+
+def finish_logits(decoder: Decoder, logits: Floats) -> Floats:
+    """What lm_head gives, scaled and without the tokens that are none, in place."""
+    if decoder.logit_scale != 1:
+        logits *= np.float32(decoder.logit_scale)
+    if decoder.unused_tokens:
+        logits[:, list(decoder.unused_tokens)] += np.float32(UNUSED_LOGIT)
+    return logits
 
 
 def mixture(weights: Weights, mlp: Experts, inputs: Floats) -> Floats:

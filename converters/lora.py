@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Decoder, Experts, Layer, Lora, LoraPair, Weight
+from converters.decoder import Decoder, GatedMlp, Layer, Lora, LoraPair, Weight
 from converters.forward import Floats, Weights
 
 
@@ -34,10 +34,10 @@ class Stack:
 
 
 def stacks(layer: Layer) -> tuple[Stack, ...]:
-    """Those of one layer that adapters may change, in forward order: not the experts'."""
+    """Those of one layer that adapters may change, in forward order: not experts', and not GEGELU's."""
     attention, mlp = layer.q.name.removesuffix(".q"), layer.mlp
     mixing = Stack(f"{attention}.qkv", (layer.q, layer.k, layer.v)), Stack(layer.o.name, (layer.o,))
-    if isinstance(mlp, Experts):
+    if not isinstance(mlp, GatedMlp):
         return mixing
     gate_up = Stack(f"{mlp.gate.name.removesuffix('.gate')}.gate_up", (mlp.gate, mlp.up))
     return *mixing, gate_up, Stack(mlp.down.name, (mlp.down,))

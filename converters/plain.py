@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from converters.decoder import Decoder, Experts
+from converters.decoder import Decoder, Experts, GegeluMlp
 from converters.errors import UnsupportedError
+from converters.hybrid import HybridDecoder
 
 
 def require_plain(decoder: Decoder, where: str, hint: str) -> None:
@@ -15,6 +16,16 @@ def require_plain(decoder: Decoder, where: str, hint: str) -> None:
 
 
 def _beyond(decoder: Decoder) -> str | None:
+    if isinstance(decoder, HybridDecoder):
+        return "state space layers and differential attention"
+    if any(layer.sparse for layer in decoder.layers):
+        return "block-sparse attention"
+    if any(isinstance(layer.mlp, GegeluMlp) for layer in decoder.layers):
+        return "GEGELU"
+    if (decoder.embedding_scale, decoder.logit_scale) != (1, 1):
+        return "an embedding and logits of other scales"
+    if decoder.unused_tokens:
+        return f"{len(decoder.unused_tokens)} tokens that it must never say"
     for index, layer in enumerate(decoder.layers):
         if isinstance(layer.mlp, Experts):
             return f"{len(layer.mlp.experts)} experts in layer {index}"

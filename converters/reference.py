@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Experts, Layer, Lora, Weight
 from converters.errors import CheckpointError
-from converters.forward import Floats, linear, norm, rope_table, run_attention, run_layer, run_mlp
+from converters.forward import (
+    Floats,
+    finish_logits,
+    linear,
+    norm,
+    rope_table,
+    run_attention,
+    run_layer,
+    run_mlp,
+)
+from converters.hybrid import Block, HybridDecoder
+from converters.hybrid_forward import Carried, run_block
 from converters.lora import Adapted
 from converters.rewriting import RowSource
 
@@ -43,6 +54,7 @@ def logits(
     """
     tokens = _check(decoder, np.asarray(ids, np.int64))
     hidden = Streamed(checkpoint, transform).gather(decoder.embedding, tokens)
+    hidden *= np.float32(decoder.embedding_scale)
     return decode(checkpoint, decoder, hidden, transform=transform, adapter=adapter)
 
 
@@ -64,12 +76,17 @@ def decode(
     weights = Streamed(checkpoint, transform)
     halves = weights if built_in else Streamed(checkpoint)
     layers = weights if adapter is None else Adapted(weights, halves, adapter)
-    cos, sin = rope_table(decoder.rope, len(hidden))
-    for layer in decoder.layers:
-        run_layer(layers, layer, decoder, hidden, cos, sin)
+    if isinstance(decoder, HybridDecoder):
+        carried = Carried()
+        for block in decoder.blocks:
+            run_block(weights, block, decoder, hidden, carried)
+    else:
+        cos, sin = rope_table(decoder.rope, len(hidden))
+        for layer in decoder.layers:
+            run_layer(layers, layer, decoder, hidden, cos, sin)
     hidden = hidden if last is None else hidden[-last:]
     hidden = norm(weights, decoder, decoder.final_norm, decoder.final_norm_bias, hidden)
-    return linear(weights, decoder.lm_head, decoder.lm_head_bias, hidden)
+    return finish_logits(decoder, linear(weights, decoder.lm_head, decoder.lm_head_bias, hidden))
 
 
 def hidden_states(
@@ -89,6 +106,9 @@ def hidden_states(
     _check(decoder, windows)
     streamed = Streamed(checkpoint, transform)
     hidden = streamed.gather(decoder.embedding, windows.reshape(-1)).reshape(*windows.shape, -1)
+    hidden *= np.float32(decoder.embedding_scale)
+    if isinstance(decoder, HybridDecoder):
+        _run_blocks(streamed, decoder, hidden, advance)
     cos, sin = rope_table(decoder.rope, windows.shape[1])
     for index, layer in enumerate(decoder.layers):
         weights = Resident(streamed, layer)
@@ -106,11 +126,25 @@ def hidden_states(
     return hidden
 
 
+def _run_blocks(
+    streamed: Streamed, decoder: HybridDecoder, hidden: Floats, advance: Callable[[int], None] | None
+) -> None:
+    carried = [Carried() for _ in hidden]
+    for index, block in enumerate(decoder.blocks):
+        weights = Resident(streamed, block)
+        for sequence, handed_on in zip(hidden, carried, strict=True):
+            run_block(weights, block, decoder, sequence, handed_on)
+        check_finite(hidden, f"after layer {index}")
+        if advance:
+            advance(1)
+
+
 def head_logits(
     checkpoint: RowSource, decoder: Decoder, hidden: Floats, *, transform: Transform | None = None
 ) -> Floats:
     """lm_head over what `hidden_states` gives: [m, hidden] to float32 [m, vocab_size]."""
-    return linear(Streamed(checkpoint, transform), decoder.lm_head, decoder.lm_head_bias, hidden)
+    weights = Streamed(checkpoint, transform)
+    return finish_logits(decoder, linear(weights, decoder.lm_head, decoder.lm_head_bias, hidden))
 
 
 def check_finite(activations: Floats, where: str) -> None:
@@ -180,7 +214,7 @@ class Resident:
     Experts are too many to be held: `project` reads theirs anew.
     """
 
-    def __init__(self, source: Streamed, layer: Layer) -> None:
+    def __init__(self, source: Streamed, layer: Layer | Block) -> None:
         apart = layer.mlp.weights() if isinstance(layer.mlp, Experts) else ()
         held = (weight for weight in layer.weights() if weight not in apart)
         self._source = source

@@ -152,7 +152,6 @@ class Weighed(Protocol):
 def check_stored(
     checkpoint: RowSource,
     model: Weighed,
-
     stored: Stored,
     *,
     context_length: int,
@@ -260,7 +259,7 @@ def _rope_faults(rope: Rope, stored: Stored, context_length: int) -> list[str]:
         for what, want, found in (("cos", cos, found_cos), ("sin", sin, found_sin)):
             if want.shape != found.shape:
                 faults.append(f"rotary {what} table has shape {found.shape}, the model needs {want.shape}")
-            elif not (error := float(np.abs(want - found).max())) <= ANGLE_LIMIT:
+            elif not (error := float(np.abs(want - found).max(initial=0.0))) <= ANGLE_LIMIT:
                 faults.append(f"rotary {what} at a length of {total} is off by {error:.3g}")
         if found_cos.shape == found_sin.shape:
             amplitude = np.hypot(found_cos.astype(np.float64), found_sin)

@@ -67,7 +67,7 @@ def build_manifest(
             "architecture": decoder.architecture,
             "model_type": decoder.model_type,
             "parameters": decoder.parameters,
-            "layers": len(decoder.layers),
+            "layers": decoder.depth,
             "hidden_size": decoder.hidden_size,
             "vocab_size": decoder.vocab_size,
             "tied_embeddings": decoder.tied,

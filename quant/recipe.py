@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Weight
 from converters.errors import CheckpointError, UnsupportedError
+from converters.hybrid import UNQUANTIZED
 from converters.plain import require_plain
 from converters.writer import Activations, Encoded, Storage
 from quant import rtn
@@ -235,7 +236,7 @@ class Recipe:
 
 
 def _has_rule(weight: Weight) -> bool:
-    return weight.is_matrix and not weight.name.endswith(".router")
+    return weight.is_matrix and not weight.name.endswith((".router", *UNQUANTIZED))
 
 
 def _read_rule(index: int, data: object) -> Rule:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.random_checkpoint import MOE_SHAPES, MOE_TOKENIZERS, SHAPES, TOKENIZERS, write_checkpoint
+from benchmarks.random_checkpoint import ALL_SHAPES, ALL_TOKENIZERS, write_checkpoint
 from benchmarks.tiny_multimodal import Layout, write_multimodal
 
 _WRITER_OPTIONS = {"seed", "dtype", "shards", "tokenizer"}
@@ -33,11 +33,9 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def make(name: str, **overrides: Any) -> Path:
         key = json.dumps([name, overrides], sort_keys=True)
         if key not in made:
-            options: dict[str, Any] = {"tokenizer": (TOKENIZERS | MOE_TOKENIZERS)[name]}
+            options: dict[str, Any] = {"tokenizer": ALL_TOKENIZERS[name]}
             options |= {k: v for k, v in overrides.items() if k in _WRITER_OPTIONS}
-            config = (SHAPES | MOE_SHAPES)[name] | {
-                k: v for k, v in overrides.items() if k not in _WRITER_OPTIONS
-            }
+            config = ALL_SHAPES[name] | {k: v for k, v in overrides.items() if k not in _WRITER_OPTIONS}
             directory = tmp_path_factory.mktemp(name)
             write_checkpoint(directory, config, **options)
             made[key] = directory

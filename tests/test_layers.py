@@ -16,6 +16,7 @@ BOTTOM = {
     "converters.decoder",
     "converters.errors",
     "converters.forward",
+    "converters.hybrid",
     "converters.plain",
     "converters.reference",
     "converters.writer",

@@ -12,25 +12,25 @@ from converters.onnx.layout import Layout
 from converters.onnx.limits import fused_rotary
 from converters.onnx.padded_heads import rotated, unpadded
 from converters.onnx.rotary import COS, SIN, needs_long, short_rows
+from converters.onnx.sparse import attend_sparse
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Names of values that every layer uses. `cos` and `sin` are tables [rows, dim / 2] where the kernel rotates
-    (by `positions`, empty for its own counting), else the looked-up rows [batch, tokens, 1, dim / 2]."""
+    """Names of values that every layer uses. `lengths` are `counts` less 1, int32 [batch]. `cos` and `sin` are tables
+    [rows, dim / 2] where the kernel rotates (by `positions`, empty for its own counting), else the looked-up rows
+    [batch, tokens, 1, dim / 2]."""
 
     lengths: str
+    counts: str
     total: str
     cos: str
     sin: str
     positions: str
 
 
-def shared(
-    graph: Graph, decoder: Decoder, layout: Layout, context_length: int, tokens: str = "input_ids"
-) -> Shared:
-    """Lengths from the attention mask [batch, total], tables from the data file. `tokens`: the graph's input
-    [batch, tokens, ...]."""
+def lengths_of(graph: Graph) -> tuple[str, str, str]:
+    """From the attention mask [batch, total]: its sums [batch, 1], those less 1 as int32 [batch], and total."""
     graph.constant("one", 1)
     graph.constant("one_axis", [1])
     counted = graph.node("ReduceSum", ["attention_mask", "one_axis"], "counted", keepdims=1)
@@ -38,13 +38,24 @@ def shared(
     last = graph.node("Squeeze", [last, "one_axis"], "last_flat")
     lengths = graph.node("Cast", [last], "lengths", to=TensorProto.INT32)
     shape = graph.node("Shape", ["attention_mask"], "mask_shape")
-    total = graph.node("Gather", [shape, "one"], "total_int64")
+    return counted, lengths, graph.node("Gather", [shape, "one"], "total_int64")
+
+
+def shared(
+    graph: Graph, decoder: Decoder, layout: Layout, context_length: int, tokens: str = "input_ids"
+) -> Shared:
+    """Lengths from the attention mask, tables from the data file. `tokens`: the graph's input [batch, tokens, ...]."""
+    counted, lengths, total = lengths_of(graph)
     total32 = graph.node("Cast", [total], "total", to=TensorProto.INT32)
+    counts = ""
+    if any(layer.sparse for layer in decoder.layers):
+        counts = graph.node("Squeeze", [counted, "one_axis"], "counted_flat")
+        counts = graph.node("Cast", [counts], "counts", to=TensorProto.INT32)
     cos, sin = (graph.external(layout.tensors[name]) for name in (COS, SIN))
 
     fused, long = fused_rotary(decoder), needs_long(decoder.rope, context_length)
     if fused and not long:
-        return Shared(lengths, total32, cos, sin, "")
+        return Shared(lengths, counts, total32, cos, sin, "")
     positions = _positions(graph, counted, tokens)
     if long:
         positions = _choose_table(graph, positions, total, decoder, context_length)
@@ -56,7 +67,7 @@ def shared(
             )
             for t in (cos, sin)
         )
-    return Shared(lengths, total32, cos, sin, positions)
+    return Shared(lengths, counts, total32, cos, sin, positions)
 
 
 def _positions(graph: Graph, counted: str, ids: str) -> str:
@@ -88,6 +99,11 @@ def attend(graph: Graph, layer: int, qkv: str, decoder: Decoder, common: Shared,
     tables = [common.cos, common.sin, *([common.positions] if common.positions else [])] if fused else []
     past = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
     present = [f"present.{layer}.{part}" for part in ("key", "value")]
+    if sparse := decoder.layers[layer].sparse:
+        counts = (common.total, common.counts)
+        caches = (past, present)
+        attended = attend_sparse(graph, name, sparse, attention, context_length, queries, caches, counts)
+        return unpadded(graph, name, attended, decoder)
     attended = graph.node(
         "GroupQueryAttention",
         [*queries, *past, common.lengths, common.total, *tables],

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from converters.decoder import Decoder, Experts, Layer, Weight
+from converters.decoder import Decoder, Experts, GegeluMlp, Layer, Weight
+from converters.hybrid import HybridDecoder
 from converters.lora import changed
 from converters.onnx.attention import attend, shared
 from converters.onnx.built_in import BuiltIn, add_product
 from converters.onnx.experts import mix, route
 from converters.onnx.graph import Graph
+from converters.onnx.hybrid_graph import build_hybrid
 from converters.onnx.layout import Layout
 from converters.onnx.lora import adapter_inputs, add_updates
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.parts import embed, gated, linear, residual_norm
+from converters.onnx.sparse import finish_logits, gegelu
 
 IDS, EMBEDS = "input_ids", "inputs_embeds"
 ACCURACY_LEVEL = 4
@@ -38,6 +42,8 @@ def build(
     decoder: Decoder, layout: Layout, context_length: int, *, accuracy_level: int = ACCURACY_LEVEL
 ) -> onnx.ModelProto:
     """The graph file of a variant. `accuracy_level`: 0 multiplies by the dequantized weights in float32."""
+    if isinstance(decoder, HybridDecoder):
+        return build_hybrid(decoder, layout, context_length, accuracy_level=accuracy_level)
     return _Builder(decoder, layout, context_length, accuracy_level).build()
 
 
@@ -91,13 +97,25 @@ class _Builder:
             normed, residual = self._norm(layer.post_attention_norm, bias, residual, update)
             update = self._mlp(i, layer, normed)
         normed, _ = self._norm(decoder.final_norm, decoder.final_norm_bias, residual, update)
-        self._linear(decoder.lm_head, normed, decoder.lm_head_bias, output="logits")
+        self._logits(normed)
         return graph.model(*self._signature())
 
     def _embedded(self) -> str:
         if self._input == EMBEDS:
             return EMBEDS
-        return embed(self._graph, self._stored[self._decoder.embedding.name])
+        rows = embed(self._graph, self._stored[self._decoder.embedding.name])
+        if self._decoder.embedding_scale == 1:
+            return rows
+        scale = self._graph.constant("embedding_scale", np.array(self._decoder.embedding_scale, np.float32))
+        return self._graph.node("Mul", [rows, scale], "embedded.scaled")
+
+    def _logits(self, normed: str) -> None:
+        decoder = self._decoder
+        finished = decoder.logit_scale == 1 and not decoder.unused_tokens
+        output = "logits" if finished else "logits.raw"
+        self._linear(decoder.lm_head, normed, decoder.lm_head_bias, output=output)
+        if not finished:
+            finish_logits(self._graph, decoder, output)
 
     def _norm(
         self, weight: Weight, bias: Weight | None, residual: str, update: str | None
@@ -128,6 +146,9 @@ class _Builder:
             weights = route(graph, name, self._linear(mlp.router, x), mlp)
             stored = [self._stored[weight.name] for weight in (first.gate, first.down)]
             return mix(graph, name, x, weights, stored, self._layer_level)
+        if isinstance(mlp, GegeluMlp):
+            inner = gegelu(graph, f"layers.{index}.mlp", mlp, self._linear(mlp.gate_up, x, mlp.gate_up_bias))
+            return self._linear(mlp.down, inner, mlp.down_bias)
         gate, up = self._adapted(mlp.gate, x, [self._linear(weight, x) for weight in (mlp.gate, mlp.up)])
         inner = gated(graph, f"layers.{index}.mlp", gate, up)
         return self._adapted(mlp.down, inner, [self._linear(mlp.down, inner)])[0]

@@ -10,9 +10,10 @@ import onnx
 from converters.decoder import Decoder, Experts
 from converters.onnx.experts import SWIGLU, TOLERANCE
 from converters.onnx.genai_config import CONFIG_FILE
-from converters.onnx.limits import fused_rotary
+from converters.onnx.limits import REREAD_AT, fused_rotary
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.parts import NORMS
+from converters.onnx.sparse_facts import sparse_facts
 from converters.verify import Fact
 
 
@@ -20,10 +21,12 @@ def graph_facts(graph: onnx.GraphProto, decoder: Decoder, context_length: int) -
     """Attributes of every attention and norm, and where LongRoPE switches tables."""
     attention, window = decoder.attention, decoder.attention.window
     bounded = window is not None and window < context_length
+    dense = sum(layer.sparse is None for layer in decoder.layers)
     attends = [node for node in graph.node if node.op_type == "GroupQueryAttention"]
     kind = NORMS[decoder.norm]
     norms = [node for node in graph.node if node.op_type in (kind, f"Skip{kind}")]
-    yield Fact("number of GroupQueryAttention nodes", len(attends), len(decoder.layers))
+    yield Fact("number of GroupQueryAttention nodes", len(attends), dense)
+    yield from sparse_facts(graph, decoder, context_length)
     yield Fact("number of norm nodes", len(norms), 2 * len(decoder.layers) + 1)
     expected = {
         "num_heads": attention.heads,
@@ -64,21 +67,28 @@ def config_facts(config: dict[str, Any], decoder: Decoder, context_length: int) 
     """Keys of genai_config.json by which onnxruntime-genai runs the graph and stops."""
     long = decoder.rope.is_longrope and context_length > decoder.rope.original_context
     expected: dict[str, Any] = {
-        # Of all types only "phi3" computes the cache anew where LongRoPE switches (generators.cpp).
-        "model.type": "phi3" if long else "phi",
+        **common_config(decoder, context_length),
+        # Only some types compute the cache anew where LongRoPE switches (generators.cpp).
+        "model.type": REREAD_AT.get(decoder.rope.original_context, "phi3") if long else "phi",
+        "model.decoder.head_size": cached_head_dim(decoder),
+        "model.decoder.num_hidden_layers": len(decoder.layers),
+    }
+    for key, value in expected.items():
+        yield Fact(f"{CONFIG_FILE}: {key}", at_path(config, key), value)
+
+
+def common_config(decoder: Decoder, context_length: int) -> dict[str, Any]:
+    """What genai_config.json says of a decoder of any kind."""
+    return {
         "model.bos_token_id": decoder.bos_token_id,
         "model.eos_token_id": list(decoder.eos_token_ids),
         "model.vocab_size": decoder.vocab_size,
         "model.context_length": context_length,
-        "model.decoder.head_size": cached_head_dim(decoder),
         "model.decoder.hidden_size": decoder.hidden_size,
         "model.decoder.num_attention_heads": decoder.attention.heads,
         "model.decoder.num_key_value_heads": decoder.attention.kv_heads,
-        "model.decoder.num_hidden_layers": len(decoder.layers),
         "search.max_length": context_length,
     }
-    for key, value in expected.items():
-        yield Fact(f"{CONFIG_FILE}: {key}", at_path(config, key), value)
 
 
 def at_path(config: dict[str, Any], path: str) -> Any:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from converters.decoder import Decoder
+from converters.hybrid import DifferentialAttention, HybridDecoder
+from converters.onnx.limits import REREAD_AT
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.rotary import needs_long
 
 CONFIG_FILE = "genai_config.json"
 GRAPH_FILE = "model.onnx"
+CACHE_SLACK = 64
+"""Positions that a windowed cache holds beyond its window."""
 
 
 def genai_config(decoder: Decoder, context_length: int) -> dict[str, Any]:
@@ -46,6 +50,8 @@ def genai_config(decoder: Decoder, context_length: int) -> dict[str, Any]:
             },
         },
     }
+    if isinstance(decoder, HybridDecoder):
+        model["decoder"] |= _hybrid(decoder, context_length, model["decoder"])
     if decoder.bos_token_id is None:
         del model["bos_token_id"]
     search = {
@@ -63,8 +69,49 @@ def genai_config(decoder: Decoder, context_length: int) -> dict[str, Any]:
     return {"model": model, "search": search}
 
 
+def _hybrid(decoder: HybridDecoder, context_length: int, plain: dict[str, Any]) -> dict[str, Any]:
+    """What a hybrid's "decoder" says beyond or instead of a `plain` one's. genai finds the layers that have a cache,
+    and those that have states, by the names of the graph's inputs."""
+    found = {
+        "head_size": 2 * decoder.attention.head_dim,
+        "num_hidden_layers": decoder.depth,
+        "inputs": {**plain["inputs"], **_states("past", "past_key_values")},
+        "outputs": {**plain["outputs"], **_states("present", "present")},
+    }
+    windows = windowed_layers(decoder, context_length)
+    if windows:
+        # The cache of these layers holds the window and the slack, and is moved once in `slack` tokens.
+        found["sliding_window"] = {
+            "window_size": decoder.attention.window,
+            "cache_slack": CACHE_SLACK,
+            "slide_key_value_cache": False,
+            "slide_inputs": False,
+            "layers": windows,
+        }
+    return found
+
+
+def _states(when: str, prefix: str) -> dict[str, str]:
+    return {
+        f"{when}_conv_names": f"{prefix}.%d.conv_state",
+        f"{when}_recurrent_names": f"{prefix}.%d.recurrent_state",
+    }
+
+
+def windowed_layers(decoder: HybridDecoder, context_length: int) -> list[int]:
+    """Indices of the layers whose cache is no longer than their window."""
+    return [
+        index
+        for index, block in enumerate(decoder.blocks)
+        if isinstance(block.mixer, DifferentialAttention)
+        and block.mixer.window is not None
+        and block.mixer.window < context_length
+    ]
+
+
 def _model_type(decoder: Decoder, context_length: int) -> str:
     """Of the types of a lone decoder only "phi3" and "phimoe" compute the cache anew at 4,096 positions
     (generators.cpp), and alike. LongRoPE needs that; any other model would stall there for a prefill of 4,097 tokens
     and gain nothing."""
-    return "phi3" if needs_long(decoder.rope, context_length) else "phi"
+    long = needs_long(decoder.rope, context_length)
+    return REREAD_AT.get(decoder.rope.original_context, "phi3") if long else "phi"

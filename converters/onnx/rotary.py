@@ -32,8 +32,10 @@ def short_rows(rope: Rope, context_length: int) -> int:
     return min(rope.original_context, context_length) if rope.is_longrope else context_length
 
 
-def cache_tensors(rope: Rope, context_length: int) -> tuple[Tensor, Tensor]:
-    """The tensors `rotary.cos` and `rotary.sin`, float32 [rows, rope.dim / 2]."""
+def cache_tensors(rope: Rope, context_length: int) -> tuple[Tensor, ...]:
+    """The tensors `rotary.cos` and `rotary.sin`, float32 [rows, rope.dim / 2]; none where nothing is rotated."""
+    if not rope.dim:
+        return ()
     rows = short_rows(rope, context_length) + needs_long(rope, context_length) * context_length
     dims = (rows, rope.dim // 2)
     return Tensor(COS, np.dtype(np.float32), dims), Tensor(SIN, np.dtype(np.float32), dims)
@@ -41,6 +43,8 @@ def cache_tensors(rope: Rope, context_length: int) -> tuple[Tensor, Tensor]:
 
 def cache_chunks(rope: Rope, context_length: int) -> Tables:
     """(first row, cos, sin) for both tables, a few thousand rows at a time."""
+    if not rope.dim:
+        return
     short = short_rows(rope, context_length)
     tables = [(0, short, rope.at(short))]
     if needs_long(rope, context_length):

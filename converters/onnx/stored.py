@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from converters.decoder import Decoder, Weight
 from converters.errors import BundleError
+from converters.hybrid import HybridDecoder
 from converters.onnx.facts import config_facts, graph_facts, table_switch
 from converters.onnx.genai_config import CONFIG_FILE, GRAPH_FILE
+from converters.onnx.hybrid_facts import hybrid_config_facts, hybrid_graph_facts
 from converters.onnx.layout import DATA_FILE
 from converters.onnx.reader import OnnxReader
 from converters.onnx.tensors import stored_weights
@@ -40,6 +42,9 @@ class StoredOnnx(StoredWeights):
         self._config = directory / CONFIG_FILE
 
     def rope_table(self, total_length: int, positions: NDArray[np.int64]) -> tuple[Any, Any]:
+        if not self._decoder.rope.dim:
+            none = np.empty((len(positions), 0), np.float32)
+            return none, none
         cos, sin = self.rotary_tables()
         switch = table_switch(self.graphs[GRAPH_FILE])
         rows = positions + (switch[1] if switch is not None and total_length > switch[0] else 0)
@@ -48,6 +53,10 @@ class StoredOnnx(StoredWeights):
 
     def facts(self, context_length: int) -> Iterator[Fact]:
         """Constants of the graph and of genai_config.json."""
+        if isinstance(self._decoder, HybridDecoder):
+            yield from hybrid_config_facts(read_config(self._config), self._decoder, context_length)
+            yield from hybrid_graph_facts(self.graphs[GRAPH_FILE], self._decoder, context_length)
+            return
         yield from config_facts(read_config(self._config), self._decoder, context_length)
         yield from graph_facts(self.graphs[GRAPH_FILE], self._decoder, context_length)
 

@@ -24,7 +24,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Experts, GatedMlp, Layer, Weight
+from converters.decoder import Decoder, Experts, GatedMlp, GegeluMlp, Layer, Weight
+from converters.hybrid import HybridDecoder
 from converters.writer import Encoded, Storage, Storages
 from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks, FormatName, from_matmulnbits, to_matmulnbits
 
@@ -132,6 +133,8 @@ def stored_weights(
 
     `scale_type`: of every block. `packed`: query, key and value one under the other where one storage serves them.
     """
+    if isinstance(decoder, HybridDecoder):
+        return tuple(replace(_alone(weight, recipe), scale_type=scale_type) for weight in decoder.weights())
     stored = [_alone(decoder.embedding, recipe)]
     for index, layer in enumerate(decoder.layers):
         stored.extend(_each(recipe, layer.input_norm, layer.input_norm_bias))
@@ -163,8 +166,8 @@ def _attention_inputs(index: int, layer: Layer, recipe: Storages, *, packed: boo
     return stored + ([Stored(f"{name}.bias", "f32", biases)] if biases else [])
 
 
-def _mlp(mlp: GatedMlp | Experts, recipe: Storages) -> list[Stored]:
-    if isinstance(mlp, GatedMlp):
+def _mlp(mlp: GatedMlp | GegeluMlp | Experts, recipe: Storages) -> list[Stored]:
+    if not isinstance(mlp, Experts):
         return _each(recipe, *mlp.weights())
     name = mlp.router.name.removesuffix("router")
     first = tuple(weight for expert in mlp.experts for weight in (expert.gate, expert.up))

@@ -68,7 +68,7 @@ class CheckpointReference:
                     f"{self.name}: its tokenizer gives the id {ids.max()}, the embedding has {self.vocab_size} rows",
                     hint="fetch the checkpoint again: the tokenizer belongs to another model",
                 )
-            progress.stage(f"reference {self.name}: {len(ids)} windows", len(self._decoder.layers), "layers")
+            progress.stage(f"reference {self.name}: {len(ids)} windows", self._decoder.depth, "layers")
             states = hidden_states(self._checkpoint, self._decoder, ids, advance=progress.advance)
             parts = np.split(
                 states[:, together[0].first : -1], np.cumsum([len(w.ids) for w in together])[:-1]

@@ -10,18 +10,21 @@
 
 When a session is made, MatMulNBits packs what it multiplies by, and the pages it was mapped in are let go tensor
 by tensor: loading peaks with the largest tensor there twice. A tied float table stays in its narrow type too.
-Logits are there for every position of a batch. The figures are fitted to what `python -m benchmarks.fit`
-measures on x86-64; there is no term for the length of what is attended to, since attention works in tiles.
+Logits are there for every position of a batch. The figures are fitted to what `python -m benchmarks.fit` measures
+on x86-64; there is no term for the length of what is attended to, since attention works in tiles, but for
+block-sparse attention, which adds the scores of a batch: heads * batch * length float32.
 """
 
 from __future__ import annotations
 
 from converters.decoder import Decoder
+from converters.hybrid import HybridDecoder
 from converters.onnx.layout import plan
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.tensors import Stored
 from converters.writer import Storages
 from edge.engine_settings import EngineSettings
+from edge.fitting.hybrid import cache_bytes
 from edge.fitting.memory import Memory
 from quant.blocks import BLOCK
 
@@ -33,6 +36,7 @@ _FLOAT_SLACK = 1.02
 _INTERMEDIATE, _HIDDEN, _QKV = 3.3, 4.1, 3.5
 _BASE = 3 << 20
 _SEVERAL_BATCHES = 18 << 10
+_ARENA = 128 << 20
 _RUNTIME = 83 << 20
 _TOKEN = 330
 
@@ -45,17 +49,22 @@ def memory(
     multiplied = [s for s in layout.stored if _is_multiplied(s, decoder)]
     let_go = sum(s.tensors[0].nbytes for s in multiplied if not _is_looked_up(s, decoder))
     mapped = layout.nbytes - let_go
-    attention = decoder.attention
-    position = 4 * 2 * len(decoder.layers) * attention.kv_heads * cached_head_dim(decoder)
     embedding = next(s for s in layout.stored if _is_looked_up(s, decoder)).tensors[0].nbytes
     loading = max(_twice_while_loading(stored) for stored in multiplied) - embedding
     return Memory(
         weights=sum(_copied(s, decoder) for s in multiplied) + mapped,
-        kv_cache=position * context_length,
+        kv_cache=_cache(decoder, context_length),
         workspace=max(_workspace(decoder, filled, settings.batch or BATCH), loading),
         runtime=_RUNTIME + _TOKEN * decoder.vocab_size,
         file_backed=mapped,
     )
+
+
+def _cache(decoder: Decoder, context_length: int) -> int:
+    if isinstance(decoder, HybridDecoder):
+        return cache_bytes(decoder, context_length)
+    position = 4 * 2 * len(decoder.layers) * decoder.attention.kv_heads * cached_head_dim(decoder)
+    return position * context_length
 
 
 def _workspace(decoder: Decoder, filled: int, batch: int) -> int:
@@ -64,7 +73,19 @@ def _workspace(decoder: Decoder, filled: int, batch: int) -> int:
     qkv = (attention.heads + 2 * attention.kv_heads) * attention.head_dim
     row = _INTERMEDIATE * decoder.intermediate_size + _HIDDEN * decoder.hidden_size + _QKV * qkv
     several = _SEVERAL_BATCHES * chunk if filled > chunk else 0
-    return round(4 * min(chunk, filled) * (decoder.vocab_size + row)) + _BASE + several
+    scores = _sparse_scores(decoder, filled, chunk)
+    return round(4 * min(chunk, filled) * (decoder.vocab_size + row)) + _BASE + several + scores
+
+
+def _sparse_scores(decoder: Decoder, filled: int, chunk: int) -> int:
+    """SparseAttention holds the scores of all heads of a batch, and the arena rounds up. Where LongRoPE has switched,
+    the first batch is all up to the switch (edge.runtimes.genai)."""
+    if not any(layer.sparse for layer in decoder.layers):
+        return 0
+    switched = decoder.rope.is_longrope and filled > decoder.rope.original_context
+    tokens = min(decoder.rope.original_context + 1 if switched else chunk, filled)
+    scores = 4 * decoder.attention.heads * tokens * filled
+    return scores + min(scores, _ARENA)
 
 
 def _is_looked_up(stored: Stored, decoder: Decoder) -> bool:

@@ -61,7 +61,7 @@ def _model(decoder: Decoder) -> dict[str, Any]:
     attention, rope = decoder.attention, decoder.rope
     return {
         "architecture": decoder.architecture,
-        "layers": len(decoder.layers),
+        "layers": decoder.depth,
         "hidden_size": decoder.hidden_size,
         "intermediate_size": decoder.intermediate_size,
         "heads": attention.heads,

@@ -32,8 +32,9 @@ class Chunked(ABC):
         self._long = False
 
     @abstractmethod
-    def _go_back(self, position: int) -> None:
-        """Let the engine's cache hold the first `position` tokens of what it holds."""
+    def _go_back(self, position: int) -> int:
+        """Let the engine's cache hold the first `position` tokens of what it holds, or none where it cannot; returns
+        how many it holds then."""
 
     @abstractmethod
     def _feed(self, ids: Sequence[int]) -> None:
@@ -91,7 +92,7 @@ class Chunked(ABC):
             start = 0
             self._long = long
         self._ids = []  # what an interrupt leaves: nothing that counts as cached
-        self._go_back(start)
+        start = self._go_back(start)
         while start < total:
             # The graph picks its factors by the length so far: the first chunk must be past the switch.
             least = self._switch + 1 if long and start == 0 and self._switch is not None else self._chunk

@@ -16,6 +16,7 @@ class Folder:
     """What a folder's genai_config.json and graph say, and the context that is asked for.
 
     switch: the length at which a LongRoPE graph changes its factors, None when it has one set.
+    recurrent: some layers carry a state from token to token, of which only the last one is there.
     """
 
     path: Path
@@ -23,6 +24,7 @@ class Folder:
     vocab_size: int
     stop_ids: frozenset[int]
     switch: int | None
+    recurrent: bool
 
 
 def read_folder(path: Path, context_length: int | None) -> Folder:
@@ -33,6 +35,7 @@ def read_folder(path: Path, context_length: int | None) -> Folder:
         own = min(int(config["search"]["max_length"]), int(model["context_length"]), DEFAULT_CONTEXT)
         file = path / model["decoder"]["filename"]
         vocab_size = int(model["vocab_size"])
+        recurrent = "past_recurrent_names" in model["decoder"].get("inputs", {})
     except (KeyError, TypeError, ValueError) as error:
         raise UnsupportedError(
             f"{path / 'genai_config.json'}: {error!r} is missing or no number", hint=f"edge inspect {path}"
@@ -44,4 +47,4 @@ def read_folder(path: Path, context_length: int | None) -> Folder:
             hint=f"--context {limit}",
         )
     stop_ids = frozenset(token_ids(model.get("eos_token_id")))
-    return Folder(path, context_length or own, vocab_size, stop_ids, switch_length(file))
+    return Folder(path, context_length or own, vocab_size, stop_ids, switch_length(file), recurrent)

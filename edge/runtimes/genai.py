@@ -63,6 +63,7 @@ class GenaiRuntime(Chunked):
         self._og = og
         self._stop_ids = folder.stop_ids
         self._tokenizer = FolderTokenizer(folder.path)
+        self._recurrent = folder.recurrent
         self.adapter: str | None = None
         self._files = find_adapters(folder.path)
         self._path = folder.path
@@ -112,10 +113,16 @@ class GenaiRuntime(Chunked):
             ) from None
         self.adapter = name
 
-    def _go_back(self, position: int) -> None:
+    def _go_back(self, position: int) -> int:
         with self._telling():
-            if self._generator.token_count() != position:
-                self._generator.rewind_to(position)
+            if self._generator.token_count() == position:
+                return position
+            if self._recurrent:
+                # Of a state only the last one is there, and of a windowed cache the last tokens.
+                self._generator = self._fresh()
+                return 0
+            self._generator.rewind_to(position)
+            return position
 
     def _feed(self, ids: Sequence[int]) -> None:
         with self._telling():

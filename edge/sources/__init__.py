@@ -9,7 +9,7 @@ from converters.errors import SourceError
 from edge import lock as locks
 from edge.lock import LockedFile, LockedModel
 from edge.progress import Progress, Silent
-from edge.sources import checkpoints, file, hf, pypi
+from edge.sources import checkpoints, file, hf, pypi, vocabulary
 from edge.sources.names import default_name, held, name_from, read_locks, unknown
 from edge.sources.spec import File, Hf, Pypi, is_source, parse
 
@@ -47,7 +47,7 @@ def resolve(
     path = Path(name_or_path)
     if path.is_dir():
         name = path.absolute().name
-        return Resolved(path, name_from(name), f"file:{name}", None, ())
+        return Resolved(vocabulary.completed(path, progress), name_from(name), f"file:{name}", None, ())
     if path.suffix == ".gguf" and path.is_file():
         spec = File(path.name)
         files = file.lock_files(spec, path.parent, progress)
@@ -72,6 +72,7 @@ def fetch(model: LockedModel, base: Path, progress: Progress) -> Resolved:
         case File():
             file.fetch(spec, base, model, progress)
             directory = base / spec.path
+    directory = vocabulary.completed(directory, progress)
     return Resolved(directory, model.name, model.source, model.licence, model.files)
 
 

@@ -23,7 +23,7 @@ from edge.sources.spec import Hf
 WANTED = re.compile(
     r"config\.json|generation_config\.json|[\w.-]+\.safetensors|[\w.-]+\.safetensors\.index\.json|"
     r"tokenizer[\w.-]*\.(?:json|model)|special_tokens_map\.json|added_tokens\.json|vocab\.json|merges\.txt|"
-    r"chat_template\.(?:json|jinja)|(?:LICEN[CS]E|NOTICE)[\w.-]*"
+    r"chat_template\.(?:json|jinja)|cl100k_base\.tiktoken|(?:LICEN[CS]E|NOTICE)[\w.-]*"
 )
 """File names, at the top of the repository, that a checkpoint is made of."""
 

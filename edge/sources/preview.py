@@ -15,13 +15,14 @@ from pathlib import Path
 from converters.checkpoint_files import CONFIG, INDEX
 from converters.errors import MachineError, SourceError
 from converters.strict_json import MAX_BYTES
+from converters.tiktoken import VOCABULARY
 from edge.lock import LockedModel
 from edge.progress import Progress, Silent
-from edge.sources import Resolved, check_current, hf, not_locked, pypi, resolve, web
+from edge.sources import Resolved, check_current, hf, not_locked, pypi, resolve, vocabulary, web
 from edge.sources.names import default_name, held
 from edge.sources.spec import Hf, Pypi, is_source, parse
 
-_READ_WHOLE = (CONFIG, "generation_config.json", INDEX)
+_READ_WHOLE = (CONFIG, "generation_config.json", INDEX, "tokenizer_config.json", VOCABULARY)
 _LENGTH_BYTES = 8
 _LARGEST_FILE = 1 << 44
 """Bytes; ext4 holds no larger file, and no shard comes near."""
@@ -62,6 +63,7 @@ def preview(
     with tempfile.TemporaryDirectory(prefix="edge-headers-") as made:
         progress.stage(f"read headers of {spec}")
         _fill(Path(made), spec, sizes, progress)
+        vocabulary.write(Path(made))
         progress.done()
         yield Resolved(Path(made), name, str(spec), licence, model.files if model else ())
 

@@ -92,9 +92,10 @@ class MultimodalRuntime(Chunked):
             before[medium.kind] += len(medium.ids)
         return self.position
 
-    def _go_back(self, position: int) -> None:
+    def _go_back(self, position: int) -> int:
         """The cache is overwritten from there on."""
         del self._fed[position:]
+        return position
 
     def _feed(self, ids: Sequence[int]) -> None:
         assert self._decoder is not None, "the runtime was closed"
