@@ -152,7 +152,6 @@ class Weighed(Protocol):
 def check_stored(
     checkpoint: RowSource,
     model: Weighed,
-
     stored: Stored,
     *,
     context_length: int,

@@ -149,7 +149,6 @@ def _stored_report(
         return check_stored(
             source,
             content,
-
             stored,
             context_length=subject.context_length,
             codec=codec_of(subject.recipe, decoder),
