@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.cut_checkpoint import DEFAULT, cut_checkpoint
-from benchmarks.random_checkpoint import SHAPES, TOKENIZERS, write_checkpoint
+from benchmarks.random_checkpoint import ALL_SHAPES, ALL_TOKENIZERS, write_checkpoint
+from benchmarks.tiny_multimodal import Layout, write_multimodal
 from converters.errors import EdgeError
 from edge.convert import ConvertRequest, convert, plan
 from edge.progress import Silent
@@ -24,7 +25,15 @@ from edge.targets import load_targets
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- matrix: python -m benchmarks.matrix --write -->\n", "<!-- end of matrix -->\n"
-MODELS = {"Phi-3-mini": "phi3-mini-4k", "Phi-4-mini": "phi4-mini", "Phi-4": "phi4"}
+MODELS = {
+    "Phi-3-mini": "phi3-mini-4k", "Phi-4-mini": "phi4-mini", "Phi-4": "phi4", "Phi-3-small": "phi3-small",
+    "Phi-3.5-MoE": "phi3.5-moe", "Phi-4-mini-flash": "phi4-flash",
+}  # fmt: skip
+MULTIMODAL: dict[str, tuple[Layout, int]] = {
+    "Phi-4-multimodal": ("phi4mm", 448),
+    "Phi-3-vision": ("phi3_v", 336),
+}
+"""Layout, and pixels of a crop."""
 CUT = "SmolLM2-135M, 2 layers"
 SOC = "SM8650"
 HEADER = ("model", "target", "artifact", "written", "loads", "runs here", "cosine", "top-1", "executed on")
@@ -52,8 +61,11 @@ class Row:
 
 def checkpoints(work: Path) -> Iterator[tuple[str, Path]]:
     for title, shape in MODELS.items():
-        write_checkpoint(work / shape, SHAPES[shape], tokenizer=TOKENIZERS[shape])
+        write_checkpoint(work / shape, ALL_SHAPES[shape], tokenizer=ALL_TOKENIZERS[shape])
         yield title, work / shape
+    for title, (layout, crop) in MULTIMODAL.items():
+        write_multimodal(work / layout, layout, crop=crop)
+        yield title, work / layout
     cut_checkpoint(resolve(DEFAULT).directory, work / "cut", 2)
     yield CUT, work / "cut"
 
@@ -77,9 +89,13 @@ def _rows(model: str, checkpoint: Path, target: str, output: Path) -> Iterator[R
         return
     assert report.proof is not None
     for name, result in report.proof["variants"].items():
-        found = result.get("fidelity")
-        figures = (found["cosine"], found["top1"]) if found else (None, None)
-        yield Row(model, target, name, "runtime" in result, bool(found), *figures, result.get("runtime", ""))
+        parts = {name: result.get("fidelity")}
+        parts |= {f"{name}, {prompt}": each["fidelity"] for prompt, each in result.get("prompts", {}).items()}
+        parts |= {f"{name}, adapter {each}": r["fidelity"] for each, r in result.get("adapters", {}).items()}
+        for part, found in parts.items():
+            figures = (found["cosine"], found["top1"]) if found else (None, None)
+            runtime = result.get("runtime", "")
+            yield Row(model, target, part, "runtime" in result, bool(found), *figures, runtime)
 
 
 def table(found: list[Row]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from converters.checkpoint import Checkpoint
+from converters.checkpoint_files import read_json
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
 from converters.peft import CONFIG, WEIGHTS, attach
+from converters.strict_json import shown
 from edge.bundle import sha256
 
 
@@ -32,6 +34,16 @@ def with_adapters(checkpoint: Checkpoint, decoder: Decoder, words: Sequence[str]
             )
         decoder = attach(checkpoint, decoder, directory, name)
     return decoder
+
+
+def base_notes(words: Sequence[str], model: str) -> list[str]:
+    """A line for each adapter that names another base than `model` (a name or pin): shapes alone cannot tell."""
+    notes = []
+    for name, directory in map(parse, words):
+        base = read_json(directory.resolve(), CONFIG).get("base_model_name_or_path")
+        if isinstance(base, str) and base and PurePosixPath(base).name.casefold() not in model.casefold():
+            notes.append(f"adapter {name} says that it was trained on {shown(base)}, this is {model}")
+    return notes
 
 
 def adapter_records(decoder: Decoder, words: Sequence[str]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe_whole
 from converters.multimodal import Multimodal, text_of
 from converters.rooms import ADAPTER_ROOMS, ROOMS, described, rewriting
-from edge.adapters import with_adapters
+from edge.adapters import base_notes, with_adapters
 from edge.bundle import is_bundle
 from edge.calibration_cost import CalibrationPlan, plan_calibration
 from edge.calibration_text import read_text
@@ -91,6 +91,7 @@ def plan(
     variants = with_contexts(variants, decoder, socs)
     output = request.output or Path("bundles") / f"{source.name}-{'-'.join(t.name for t in targets)}"
     notes = ([mixed.note()] if mixed else []) + _notes(variants, model)
+    notes += base_notes(request.adapters, source.source)
     notes += emulation_note(variants, decoder) if request.proof else []
     calibration = _calibration(request, source.directory, decoder, variants)
     if is_bundle(output):
