@@ -25,9 +25,10 @@ from edge.evaluate import CheckpointReference, Evaluation, evaluate
 from edge.evaluation.windows import LENGTH, read_text
 from edge.progress import Progress
 from edge.proof import TEXT, proof_tokens
+from edge.proving.references import source_of
 from edge.reporting import speed
 from edge.reporting.claims import facts, provenance, read_proofs
-from edge.reporting.errors import Errors, errors
+from edge.reporting.errors import Artifact, Errors, errors
 from edge.reporting.findings import Findings, VariantFindings
 from edge.reporting.sizes import Sizes, artifact_sizes, checkpoint_sizes
 from edge.reporting.speed import Speed
@@ -135,14 +136,16 @@ def _errors(
 ) -> list[Errors]:
     ids = proof_tokens(checkpoint.directory, decoder, min(v.context_length for v in variants))
     with ExitStack() as stack:
-        stored = []
+        sources = {v.format: source_of(v.format, checkpoint, decoder) for v in variants}
+        artifacts = []
         for variant, recipe in zip(variants, recipes, strict=True):
             # A compiled variant cannot be read; it holds what the one holds that it was compiled from.
             readable = next(v for v in variants if v.name == (variant.source or variant.name))
-            stored.append(ROOMS[readable.format].open_stored(readable.path, decoder, recipe))
-            stack.callback(stored[-1].close)
+            stored = ROOMS[readable.format].open_stored(readable.path, decoder, recipe)
+            stack.callback(stored.close)
+            artifacts.append(Artifact(stored, *sources[variant.format]))
         progress.stage("compare the stored weights", len(decoder.layers), "layers")
-        return errors(checkpoint, decoder, stored, ids, progress.advance)
+        return errors(decoder, artifacts, ids, progress.advance)
 
 
 def _measure(bundle: Bundle, threads: int | None, progress: Progress) -> tuple[Speed, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,17 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Weight
 from converters.forward import Floats, rope_table, run_layer
 from converters.reference import CHUNK_BYTES, Streamed, Transform
+from converters.rewriting import RowSource
 from converters.verify import Stored
 from edge.reporting.storages import COLUMNS, matrices
 
 
 @dataclass(frozen=True)
+class Artifact:
+    """Weights read back, the rows that they were made of, and what its runtime computes with them: the checkpoint's
+    and its decoder, unless both are rewritten for the format (`converters.rewriting`)."""
+
+    stored: Stored
+    source: RowSource
+    decoder: Decoder
+
+
+@dataclass(frozen=True)
 class Errors:
-    """Relative to the checkpoint: ||stored - original|| / ||original||.
+    """Relative to the source: ||stored - original|| / ||original||.
 
     `layers`: float64 [layers, len(COLUMNS)], Frobenius norms. `outside`: the same of the embedding and lm_head, by
     name. `hidden`: float64 [layers], of the residual stream behind each layer, mean over positions.
@@ -41,31 +52,33 @@ class Errors:
 
 
 def errors(
-    checkpoint: Checkpoint,
     decoder: Decoder,
-    artifacts: Sequence[Stored],
+    artifacts: Sequence[Artifact],
     ids: Sequence[int],
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Errors]:
-    """Compare each artifact's weights with the checkpoint's, and what the reference evaluator makes of them on `ids`.
+    """Compare each artifact's weights with its source's, and what the reference evaluator makes of both on `ids`.
 
     Bounded memory: weights are read in row chunks. `advance` is told 1 after every layer.
     """
     heads = (decoder.embedding,) if decoder.tied else (decoder.embedding, decoder.lm_head)
-    outside = {weight.name: weight_errors(checkpoint, artifacts, weight) for weight in heads}
+    outside = {weight.name: weight_errors(artifacts, (weight,)) for weight in heads}
     tokens = np.asarray(ids, np.int64)
-    runs = [Streamed(checkpoint), *(Streamed(checkpoint, _through(stored)) for stored in artifacts)]
-    states = [run.gather(decoder.embedding, tokens) for run in runs]
+    # Each source once, though several artifacts come of it.
+    sources = {id(each.source): _Run(Streamed(each.source), each.decoder, tokens) for each in artifacts}
+    runs = [_Run(Streamed(each.source, _through(each.stored)), each.decoder, tokens) for each in artifacts]
     cos, sin = rope_table(decoder.rope, tokens.size)
     weights = np.empty((len(artifacts), len(decoder.layers), len(COLUMNS)))
     hidden = np.empty((len(artifacts), len(decoder.layers)))
     for index, layer in enumerate(decoder.layers):
-        for column, weight in enumerate(matrices(layer)):
-            weights[:, index, column] = weight_errors(checkpoint, artifacts, weight)
-        for run, state in zip(runs, states, strict=True):
-            run_layer(run, layer, decoder, state, cos, sin)
-        whole = np.maximum(_norms(states[0]), np.finfo(np.float64).tiny)
-        hidden[:, index] = [np.mean(_norms(state - states[0]) / whole) for state in states[1:]]
+        for column, group in enumerate(matrices(layer)):
+            weights[:, index, column] = weight_errors(artifacts, group)
+        for run in (*sources.values(), *runs):
+            run.step(index, cos, sin)
+        for i, (artifact, run) in enumerate(zip(artifacts, runs, strict=True)):
+            original = sources[id(artifact.source)].state
+            whole = np.maximum(_norms(original), np.finfo(np.float64).tiny)
+            hidden[i, index] = np.mean(_norms(run.state - original) / whole)
         advance(1)
     return [
         Errors(weights[i], {name: values[i] for name, values in outside.items()}, hidden[i], tokens.size)
@@ -73,18 +86,31 @@ def errors(
     ]
 
 
-def weight_errors(checkpoint: Checkpoint, artifacts: Sequence[Stored], weight: Weight) -> list[float]:
-    """Relative Frobenius error of one weight in each artifact; 0 where both are zero."""
-    whole, lost = 0.0, np.zeros(len(artifacts))
-    for start, stop in _chunks(weight):
-        rows = checkpoint.weight_rows(weight, start, stop).astype(np.float32)
-        whole += float(np.vdot(rows, rows))
-        for i, stored in enumerate(artifacts):
-            difference = rows - stored.rows(weight, start, stop)
-            lost[i] += float(np.vdot(difference, difference))
-    if whole == 0:
-        return [0.0 if each == 0 else float("inf") for each in lost]
-    return [float(each) for each in np.sqrt(lost / whole)]
+class _Run:
+    """The residual stream of one evaluation."""
+
+    def __init__(self, weights: Streamed, decoder: Decoder, tokens: NDArray[np.int64]) -> None:
+        self._weights = weights
+        self._decoder = decoder
+        self.state = weights.gather(decoder.embedding, tokens)
+
+    def step(self, layer: int, cos: Floats, sin: Floats) -> None:
+        run_layer(self._weights, self._decoder.layers[layer], self._decoder, self.state, cos, sin)
+
+
+def weight_errors(artifacts: Sequence[Artifact], weights: Sequence[Weight]) -> list[float]:
+    """Relative Frobenius error of some weights together in each artifact; 0 where both are zero."""
+    found = []
+    for artifact in artifacts:
+        whole, lost = 0.0, 0.0
+        for weight in weights:
+            for start, stop in _chunks(weight):
+                rows = artifact.source.weight_rows(weight, start, stop).astype(np.float32)
+                difference = rows - artifact.stored.rows(weight, start, stop)
+                whole += float(np.vdot(rows, rows))
+                lost += float(np.vdot(difference, difference))
+        found.append(math.sqrt(lost / whole) if whole else 0.0 if lost == 0 else float("inf"))
+    return found
 
 
 def _through(stored: Stored) -> Transform:

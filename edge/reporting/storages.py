@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Layer, Weight
+from converters.decoder import Decoder, Experts, Layer, Weight
 from quant.blocks import BLOCK, FORMATS
 from quant.recipe import Recipe
 
@@ -13,15 +13,20 @@ COLUMNS = ("q", "k", "v", "o", "gate", "up", "down")
 _FLOAT_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0}
 
 
-def matrices(layer: Layer) -> tuple[Weight, ...]:
-    """Those of COLUMNS, in the order in which the layer uses them."""
-    return (layer.q, layer.k, layer.v, layer.o, layer.dense.gate, layer.dense.up, layer.dense.down)
+def matrices(layer: Layer) -> tuple[tuple[Weight, ...], ...]:
+    """Those of COLUMNS, in the order in which the layer uses them; of experts, everybody's."""
+    mlps = layer.mlp.experts if isinstance(layer.mlp, Experts) else (layer.mlp,)
+    attention = ((layer.q,), (layer.k,), (layer.v,), (layer.o,))
+    return (*attention, *(tuple(getattr(mlp, name) for mlp in mlps) for name in COLUMNS[4:]))
 
 
 def storage_bits(decoder: Decoder, recipe: Recipe) -> NDArray[np.float64]:
-    """Bits per weight, float64 [layers, len(COLUMNS)], with a block's 16-bit scale and zero point."""
+    """Bits per weight, float64 [layers, len(COLUMNS)], with a block's 16-bit scale and zero point; mean of experts."""
     return np.array(
-        [[_bits(recipe.storage(weight)) for weight in matrices(layer)] for layer in decoder.layers]
+        [
+            [np.mean([_bits(recipe.storage(weight)) for weight in group]) for group in matrices(layer)]
+            for layer in decoder.layers
+        ]
     )
 
 
