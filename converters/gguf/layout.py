@@ -129,7 +129,7 @@ def _layer(prefix: str, layer: Layer, storage: Callable[[Weight], str], *, biase
         yield _bias(prefix + "attn_norm", layer.input_norm_bias, layer.input_norm.rows)
         yield _bias(prefix + "attn_output", layer.o_bias, layer.o.rows)
         yield _bias(prefix + "ffn_norm", layer.post_attention_norm_bias, layer.o.rows)
-    yield from _mlp(prefix, layer.mlp, storage)
+    yield from _mlp(prefix, layer.mlp if isinstance(layer.mlp, Experts) else layer.dense, storage)
 
 
 def _mlp(prefix: str, mlp: GatedMlp | Experts, storage: Callable[[Weight], str]) -> Iterator[Tensor]:
