@@ -21,7 +21,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 from benchmarks.hybrid_shapes import HYBRID_SHAPES
 from benchmarks.shapes import SHAPES
 from converters.onnx.graph import IR_VERSION, MICROSOFT, OPSET
-from converters.onnx.hybrid_mixers import one_token
+from converters.onnx.mamba import one_token
 
 REAL = HYBRID_SHAPES["phi4-flash-full"]
 HIDDEN, INNER, STATES = REAL["hidden_size"], REAL["intermediate_size"], REAL["mamba_d_state"]

@@ -10,12 +10,11 @@ from __future__ import annotations
 import math
 
 from converters.checkpoint import Checkpoint
-from converters.checkpoint_files import read_json
 from converters.decoder import Attention, GatedMlp, Rope, Rows, Weight
 from converters.errors import UnsupportedError
 from converters.hybrid import Block, DifferentialAttention, GatedMemory, HybridDecoder, Mamba, Mixer
+from converters.model_parts import EMBEDDING, expect_architecture, read_eos_token_ids, read_lm_head
 from converters.strict_config import StrictConfig
-from converters.strict_json import shown
 from converters.tensor_map import TensorMap
 
 ARCHITECTURE = "Phi4FlashForCausalLM"
@@ -23,22 +22,14 @@ ARCHITECTURE = "Phi4FlashForCausalLM"
 
 def describe(checkpoint: Checkpoint) -> HybridDecoder:
     """The Decoder of a Phi-4-flash checkpoint; errors as `converters.models.describe`."""
+    expect_architecture(checkpoint, ARCHITECTURE)
     config = StrictConfig(checkpoint.config)
-    _refuse_other_maths(config, checkpoint)
+    _refuse_other_maths(config)
     reader = _Reader(checkpoint, config)
     vocab_size, hidden = config.integer("vocab_size"), reader.hidden
     tensors = reader.tensors
-    embedding = tensors.whole("embedding", "model.embed_tokens.weight", vocab_size, hidden)
-    if "lm_head.weight" in checkpoint.tensors:
-        raise UnsupportedError(
-            "tensor lm_head.weight has no place in this architecture: its head is the embedding",
-            hint="remove the tensor if it is the embedding once more",
-        )
+    embedding = tensors.whole("embedding", EMBEDDING, vocab_size, hidden)
     context_length = config.integer("max_position_embeddings")
-    end = config.token_ids("eos_token_id", vocab_size)
-    if (checkpoint.directory / "generation_config.json").exists():
-        more = StrictConfig(read_json(checkpoint.directory, "generation_config.json"))
-        end += more.token_ids("eos_token_id", vocab_size)
     decoder = HybridDecoder(
         model_type="phi4flash",
         architecture=ARCHITECTURE,
@@ -55,9 +46,9 @@ def describe(checkpoint: Checkpoint) -> HybridDecoder:
         norm="layer",
         final_norm=tensors.whole("final_norm", "model.final_layernorm.weight", hidden),
         final_norm_bias=tensors.whole("final_norm_bias", "model.final_layernorm.bias", hidden),
-        lm_head=embedding,
+        lm_head=read_lm_head(checkpoint, tensors, embedding, tie=config.flag("tie_word_embeddings", True)),
         bos_token_id=config.token_id("bos_token_id", vocab_size),
-        eos_token_ids=tuple(dict.fromkeys(end)),
+        eos_token_ids=read_eos_token_ids(checkpoint, config, vocab_size),
         pad_token_id=config.token_id("pad_token_id", vocab_size),
     )
     config.finish()
@@ -65,15 +56,8 @@ def describe(checkpoint: Checkpoint) -> HybridDecoder:
     return decoder
 
 
-def _refuse_other_maths(config: StrictConfig, checkpoint: Checkpoint) -> None:
-    architectures = checkpoint.config.get("architectures")
-    if architectures is not None and architectures != [ARCHITECTURE]:
-        raise UnsupportedError(
-            f"config.json: architectures = {shown(architectures)} with model_type phi4flash (only {ARCHITECTURE})",
-            hint="convert the causal language model that this one was made from",
-        )
+def _refuse_other_maths(config: StrictConfig) -> None:
     config.expect("hidden_act", "silu")
-    config.expect("tie_word_embeddings", True)
     config.expect("mb_per_layer", 2)
     config.expect("mamba_conv_bias", True)
     for key in ("mamba_proj_bias", "mlp_bias", "lm_head_bias"):

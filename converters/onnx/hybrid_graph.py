@@ -14,9 +14,11 @@ from onnx import TensorProto, helper
 from converters.decoder import Weight
 from converters.hybrid import DifferentialAttention, GatedMemory, HybridDecoder, Mamba, Mixer
 from converters.onnx.attention import lengths_of
+from converters.onnx.differential import differential
 from converters.onnx.graph import Graph
-from converters.onnx.hybrid_mixers import Common, differential, gated_memory, mamba
+from converters.onnx.hybrid_common import Common
 from converters.onnx.layout import Layout
+from converters.onnx.mamba import gated_memory, mamba
 from converters.onnx.parts import embed, gated, linear
 
 KV = ("key", "value")
