@@ -20,6 +20,12 @@ class Multimodal:
     speech: Speech | None
 
     @property
+    def senses(self) -> tuple[str, ...]:
+        """What it takes beside text: "images", "speech"."""
+        kinds = (("images", self.vision), ("speech", self.speech))
+        return tuple(name for name, encoder in kinds if encoder is not None)
+
+    @property
     def rope(self) -> Rope:
         """The decoder's."""
         return self.decoder.rope

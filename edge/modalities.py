@@ -16,7 +16,7 @@ def format_of(target: Target, model: Decoder | Multimodal) -> str:
         return target.format
     if target.format != "onnx":
         raise UnsupportedError(
-            f"target '{target.name}' takes text alone, and {model.decoder.architecture} {_senses(model)} too",
+            f"target '{target.name}' takes text alone, {model.decoder.architecture} {' and '.join(model.senses)} too",
             hint="--target cpu takes all of it, --target android its text",
         )
     return MULTIMODAL
@@ -34,8 +34,3 @@ def notes_of(name: str, format_name: str, model: Decoder | Multimodal) -> list[s
     adapters = " and ".join(lora.name for lora in model.decoder.adapters)
     beside = f", with its adapters {adapters} as files" if adapters else ""
     return [f"{name}: text alone{beside}: llama.cpp has no encoder of this model"]
-
-
-def _senses(model: Multimodal) -> str:
-    kinds = [kind for kind, part in (("sees images", model.vision), ("hears speech", model.speech)) if part]
-    return " and ".join(kinds)

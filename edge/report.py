@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
-from converters.models import describe
-from converters.rooms import ROOMS
+from converters.models import describe_whole
+from converters.multimodal import Multimodal, text_of
+from converters.rooms import ROOMS, described
 from edge import benchmark, runtimes
 from edge.benchmark import Contender
 from edge.bundle import Bundle, Variant, load
@@ -102,8 +103,9 @@ def _compare(
     request: Request,
     progress: Progress,
 ) -> _Comparison:
-    decoder = describe(checkpoint)
-    found = _errors(checkpoint, decoder, bundle.variants, recipes, progress)
+    model = describe_whole(checkpoint)
+    decoder = text_of(model)
+    found = _errors(checkpoint, model, bundle.variants, recipes, progress)
     reference = CheckpointReference(checkpoint, name=bundle.name)
     shortest = min(variant.context_length for variant in bundle.variants)
     length = min(LENGTH, shortest, len(reference.encode(text)) + (reference.bos is not None))
@@ -129,11 +131,12 @@ def _compare(
 
 def _errors(
     checkpoint: Checkpoint,
-    decoder: Decoder,
+    model: Decoder | Multimodal,
     variants: Sequence[Variant],
     recipes: Sequence[Recipe],
     progress: Progress,
 ) -> list[Errors]:
+    decoder = text_of(model)
     ids = proof_tokens(checkpoint.directory, decoder, min(v.context_length for v in variants))
     with ExitStack() as stack:
         sources = {v.format: source_of(v.format, checkpoint, decoder) for v in variants}
@@ -141,7 +144,9 @@ def _errors(
         for variant, recipe in zip(variants, recipes, strict=True):
             # A compiled variant cannot be read; it holds what the one holds that it was compiled from.
             readable = next(v for v in variants if v.name == (variant.source or variant.name))
-            stored = ROOMS[readable.format].open_stored(readable.path, decoder, recipe)
+            stored = ROOMS[readable.format].open_stored(
+                readable.path, described(readable.format, model), recipe
+            )
             stack.callback(stored.close)
             artifacts.append(Artifact(stored, *sources[variant.format]))
         progress.stage("compare the stored weights", len(decoder.layers), "layers")

@@ -32,11 +32,17 @@ def describe(checkpoint: Checkpoint) -> Decoder:
 
 
 def read_decoder(
-    checkpoint: Checkpoint, config: StrictConfig, tensors: TensorMap, *, linear: str = ""
+    checkpoint: Checkpoint,
+    config: StrictConfig,
+    tensors: TensorMap,
+    *,
+    linear: str = "",
+    names: tuple[str, str] = ("phi3", ARCHITECTURE),
 ) -> Decoder:
     """The part of `config` and `tensors` that a Phi-3 decoder is, in an architecture that may have more.
 
-    `linear`: what stands between the name of a linear layer and its `.weight`.
+    `names`: model type and architecture of the whole. `linear`: what stands between the name of a linear layer and
+    its `.weight`.
     """
     _refuse_other_maths(config)
     vocab_size = config.integer("vocab_size")
@@ -48,8 +54,8 @@ def read_decoder(
     inner = config.integer("intermediate_size")
     count = config.integer("num_hidden_layers")
     return Decoder(
-        model_type="phi3",
-        architecture=ARCHITECTURE,
+        model_type=names[0],
+        architecture=names[1],
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=inner,

@@ -24,7 +24,8 @@ def describe(checkpoint: Checkpoint) -> Multimodal:
     """The whole model; errors as `converters.models.describe`."""
     expect_architecture(checkpoint, ARCHITECTURE)
     config, tensors = StrictConfig(checkpoint.config), TensorMap(checkpoint)
-    decoder = read_decoder(checkpoint, config, tensors)
+    names = ("phi3_v", ARCHITECTURE)
+    decoder = read_decoder(checkpoint, config, tensors, names=names)
     layer = config.section("embd_layer")
     layer.require("embedding_cls", "image")
     layer.require("hd_transform_order", "sub_glb")

@@ -42,7 +42,8 @@ def describe(checkpoint: Checkpoint) -> Multimodal:
     """The whole model; errors as `converters.models.describe`."""
     expect_architecture(checkpoint, ARCHITECTURE)
     config, tensors = StrictConfig(checkpoint.config), TensorMap(checkpoint)
-    decoder = read_decoder(checkpoint, config, tensors)
+    names = ("phi4_multimodal", ARCHITECTURE)
+    decoder = read_decoder(checkpoint, config, tensors, names=names)
     vision = _vision(config.section("vision_config"), tensors, decoder.hidden_size)
     speech = _speech(config.section("audio_config"), tensors, decoder.hidden_size)
     config.finish()

@@ -42,7 +42,8 @@ def describe(checkpoint: Checkpoint) -> Multimodal:
     """The whole model; errors as `converters.models.describe`."""
     expect_architecture(checkpoint, ARCHITECTURE)
     config, tensors = StrictConfig(checkpoint.config), TensorMap(checkpoint)
-    decoder = read_decoder(checkpoint, config, tensors, linear=".base_layer")
+    names = ("phi4mm", ARCHITECTURE)
+    decoder = read_decoder(checkpoint, config, tensors, linear=".base_layer", names=names)
     adapters = tuple(_adapter(config, tensors, decoder, name) for name in _ADAPTERS)
     embedding = config.section("embd_layer")
     embedding.require("embedding_cls", "image_audio")

@@ -57,7 +57,7 @@ def targets(
         progress = console.open_progress(quiet=as_json)
         names = tuple(target or _of_phones(known, precision))
         request = ConvertRequest(fit, names, precision=precision, context=context, proof=False)
-        found = run(request, progress)
+        found = run(request, progress, asked=bool(target))
         progress.done()
         console.write_json(found.to_data()) if as_json else _write_fit(found)
         return

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import UnsupportedError
-from converters.models import describe
+from converters.models import describe_whole
+from converters.multimodal import text_of
 from converters.reference import head_logits, hidden_states
 from edge.evaluation.engine import Engine
 from edge.evaluation.tokens import folder_first_token
@@ -47,7 +48,7 @@ class CheckpointReference:
     def __init__(self, checkpoint: Checkpoint, *, name: str | None = None) -> None:
         self.name = name or checkpoint.directory.name
         self._checkpoint = checkpoint
-        self._decoder: Decoder = describe(checkpoint)
+        self._decoder: Decoder = text_of(describe_whole(checkpoint))
         self._tokenizer = FolderTokenizer(checkpoint.directory)
         self._hidden: dict[bytes, NDArray[np.float32]] = {}
         self.vocab_size = self._decoder.vocab_size

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from converters.errors import UnsupportedError
 from converters.rooms import ROOMS, described
 from edge.fit import Cpu, device_memory, largest_context
 from edge.fitting.files import artifact_files
@@ -15,6 +16,7 @@ from edge.npu.socs import load_socs
 from edge.plan import plan
 from edge.planned import ConvertRequest, Plan, PlannedVariant
 from edge.progress import Progress
+from edge.sources import Resolved
 from edge.sources.preview import preview
 
 PHONE_CPU: Cpu = "arm64"
@@ -70,18 +72,42 @@ class Fit:
         }
 
 
-def fit(request: ConvertRequest, progress: Progress) -> Fit:
-    """Of a model that need not be here: config and headers are enough. Raises as `edge.plan.plan` does."""
+def fit(request: ConvertRequest, progress: Progress, *, asked: bool = True) -> Fit:
+    """Of a model that need not be here: config and headers are enough. Raises as `edge.plan.plan` does.
+
+    asked: whether a person named the targets; of others those that refuse the model are left out, with a note.
+    """
     with preview(
         request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
     ) as source:
+        refused: list[str] = []
+        if not asked:
+            request, refused = _able(request, progress, source)
         planned = plan(request, progress, source=source)
+        planned = replace(planned, notes=(*planned.notes, *refused))
         phones = load_phones()
         variants = [
             _fit(planned, variant, artifact_files(variant, planned.model, source.directory), phones)
             for variant in planned.variants
         ]
     return Fit(planned, tuple(variants))
+
+
+def _able(request: ConvertRequest, progress: Progress, source: Resolved) -> tuple[ConvertRequest, list[str]]:
+    """The request for the targets that take the model, and a note on each of the others. Where all refuse, the first
+    one's reason is raised."""
+    refused: dict[str, UnsupportedError] = {}
+    for target in request.targets:
+        try:
+            plan(replace(request, targets=(target,)), progress, source=source)
+        except UnsupportedError as error:
+            refused[target] = error
+    able = tuple(target for target in request.targets if target not in refused)
+    if not able:
+        raise next(iter(refused.values()))
+    return replace(request, targets=able), [
+        f"not for {name}: {error.cause}" for name, error in refused.items()
+    ]
 
 
 def suits(format_name: str, phone: Phone) -> bool:

@@ -8,7 +8,8 @@ from typing import Any
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from converters.errors import EdgeError
-from converters.models import describe
+from converters.models import describe_whole
+from converters.multimodal import Multimodal, text_of
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -34,7 +35,7 @@ def inspect(directory: Path) -> dict[str, Any]:
                 count *= n
             parameters += count
         try:
-            model = _model(describe(checkpoint))
+            model = _model(describe_whole(checkpoint))
             convertible: dict[str, Any] = {"ok": True}
         except EdgeError as error:
             model = None
@@ -57,10 +58,14 @@ def inspect(directory: Path) -> dict[str, Any]:
         }
 
 
-def _model(decoder: Decoder) -> dict[str, Any]:
+def _model(model: Decoder | Multimodal) -> dict[str, Any]:
+    decoder = text_of(model)
+    takes = model.senses if isinstance(model, Multimodal) else ()
     attention, rope = decoder.attention, decoder.rope
     return {
         "architecture": decoder.architecture,
+        "takes": ["text", *takes],
+        "adapters": [lora.name for lora in decoder.adapters] or None,
         "layers": decoder.depth,
         "hidden_size": decoder.hidden_size,
         "intermediate_size": decoder.intermediate_size,
