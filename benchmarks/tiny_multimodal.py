@@ -24,7 +24,9 @@ from benchmarks.tiny_multimodal_shapes import (
     ADAPTERS,
     CROP,
     Shapes,
+    Tower,
     config_of,
+    full_config,
     native_name,
     phi3_v_shapes,
     phi4mm_shapes,
@@ -35,18 +37,32 @@ Layout = Literal["phi4mm", "phi4_multimodal", "phi3_v"]
 
 
 def write_multimodal(
-    directory: Path, layout: Layout, *, seed: int = 0, adapters: bool = True, crop: int = CROP
+    directory: Path,
+    layout: Layout,
+    *,
+    seed: int = 0,
+    adapters: bool = True,
+    crop: int = CROP,
+    full_layers: int | None = None,
 ) -> None:
     """Write config, bf16 safetensors and tokenizer files into `directory` (made if missing). The same arguments give
     the same bytes. `adapters`: of no effect but for phi4_multimodal, which can do without. `crop`: pixels of a crop's
-    side; what `edge.media` prepares has 448 for Phi-4 and 336 for Phi-3."""
+    side; what `edge.media` prepares has 448 for Phi-4 and 336 for Phi-3. `full_layers`: phi4mm at its true width, with
+    so many layers in each part."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = config_of(layout, crop)
+    config, tower = config_of(layout, crop), Tower()
+    if full_layers is not None:
+        if layout != "phi4mm":
+            raise ValueError("only phi4mm is known at its true width")
+        config, tower = full_config(full_layers)
     _dump(directory / "config.json", config)
     ids = write_tokenizer(directory, "spm" if layout == "phi3_v" else "bpe-multimodal")
     ends = [ids["<|end|>"], ids["<|endoftext|>"]]
     _dump(directory / "generation_config.json", {"eos_token_id": ends, "pad_token_id": ends[1]})
-    shapes = phi3_v_shapes(config) if layout == "phi3_v" else phi4mm_shapes(config_of("phi4mm", crop))
+    if layout == "phi3_v":
+        shapes = phi3_v_shapes(config)
+    else:
+        shapes = phi4mm_shapes(config if layout == "phi4mm" else config_of("phi4mm", crop), tower)
     if layout != "phi4_multimodal":
         _write(directory / "model.safetensors", shapes, dict(zip(shapes, shapes, strict=True)), seed)
         return
@@ -94,8 +110,18 @@ def main() -> None:
     parser.add_argument("layout", choices=get_args(Layout))
     parser.add_argument("directory", type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--crop", type=int, default=CROP, help="pixels of a crop's side")
+    parser.add_argument(
+        "--full-layers", type=int, help="phi4mm at true width, with so many layers in each part"
+    )
     options = parser.parse_args()
-    write_multimodal(options.directory, options.layout, seed=options.seed)
+    write_multimodal(
+        options.directory,
+        options.layout,
+        seed=options.seed,
+        crop=options.crop,
+        full_layers=options.full_layers,
+    )
     print(options.directory)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.random_checkpoint import tensor_shapes
@@ -217,7 +218,33 @@ def native_name(name: str) -> str:
     return name
 
 
-def phi4mm_shapes(config: dict[str, Any]) -> Shapes:
+@dataclass(frozen=True)
+class Tower:
+    """Sizes of a vision encoder, which no config holds."""
+
+    channels: int = CHANNELS
+    inner: int = INNER
+    layers: int = LAYERS
+
+
+def full_config(layers: int) -> tuple[dict[str, Any], Tower]:
+    """Phi-4-multimodal at its true width, with `layers` layers in each of its parts."""
+    config = config_of("phi4mm", 448)
+    text = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+    config |= {key: SHAPES["phi4-mini-full"][key] for key in text} | {"num_hidden_layers": layers}
+    factors = [1.0 + i / 48 for i in range(48)]
+    config["rope_scaling"] |= {"short_factor": factors, "long_factor": [2 * each for each in factors]}
+    config["vision_lora"] |= {"r": 256, "lora_alpha": 512}
+    config["speech_lora"] |= {"r": 320, "lora_alpha": 640}
+    config["audio_processor"]["config"] |= {
+        "attention_dim": 1024, "attention_heads": 16, "depthwise_seperable_out_channel": 1024,
+        "ext_pw_out_channel": 1024, "linear_units": 1536, "nemo_conv_settings": {"conv_channels": 1024},
+        "num_blocks": layers, "relative_attention_bias_args": {"t5_bias_max_distance": 500, "type": "t5"},
+    }  # fmt: skip
+    return config, Tower(1152, 4304, layers)
+
+
+def phi4mm_shapes(config: dict[str, Any], tower: Tower = Tower()) -> Shapes:
     """Name and shape of every tensor of the original Phi-4-multimodal, whose config this is."""
     crop = config["embd_layer"]["image_embd_layer"]["crop_size"]
     shapes: Shapes = {}
@@ -227,14 +254,15 @@ def phi4mm_shapes(config: dict[str, Any]) -> Shapes:
             shapes[name] = shape
             continue
         shapes[f"{module}.base_layer.weight"] = shape
-        for adapter, (rank, _) in ADAPTERS.items():
+        for adapter in ADAPTERS:
+            rank = config[f"{adapter}_lora"]["r"]
             shapes[f"{module}.lora_A.{adapter}.weight"] = (rank, shape[1])
             shapes[f"{module}.lora_B.{adapter}.weight"] = (shape[0], rank)
     image = "model.embed_tokens_extend.image_embed"
-    shapes |= dict(_tower(f"{image}.img_processor", positions=(crop // PATCH) ** 2))
-    shapes[f"{image}.img_processor.embeddings.patch_embedding.bias"] = (CHANNELS,)
-    shapes |= dict(_pooling_head(f"{image}.img_processor.head"))
-    shapes |= dict(_merging(image, CHANNELS, config["hidden_size"]))
+    shapes |= dict(_tower(f"{image}.img_processor", tower, positions=(crop // PATCH) ** 2))
+    shapes[f"{image}.img_processor.embeddings.patch_embedding.bias"] = (tower.channels,)
+    shapes |= dict(_pooling_head(f"{image}.img_processor.head", tower))
+    shapes |= dict(_merging(image, tower.channels, config["hidden_size"]))
     audio = "model.embed_tokens_extend.audio_embed"
     shapes |= dict(_conformer(f"{audio}.encoder", config["audio_processor"]["config"]))
     width = config["audio_processor"]["config"]["attention_dim"]
@@ -251,7 +279,7 @@ def phi3_v_shapes(config: dict[str, Any]) -> Shapes:
     shapes: Shapes = dict(tensor_shapes(config))
     image = "model.vision_embed_tokens"
     tower = f"{image}.img_processor.vision_model"
-    shapes |= dict(_tower(tower, positions=4 * config["img_processor"]["num_img_tokens"] + 1))
+    shapes |= dict(_tower(tower, Tower(), positions=4 * config["img_processor"]["num_img_tokens"] + 1))
     shapes[f"{tower}.embeddings.class_embedding"] = (CHANNELS,)
     shapes |= dict(_norm(f"{tower}.pre_layrnorm", CHANNELS))
     return shapes | dict(_merging(image, 4 * CHANNELS, config["hidden_size"]))
@@ -269,28 +297,30 @@ def _norm(name: str, size: int) -> _Named:
     yield from _linear(name, size)
 
 
-def _tower(name: str, *, positions: int) -> _Named:
-    yield f"{name}.embeddings.patch_embedding.weight", (CHANNELS, 3, PATCH, PATCH)
-    yield f"{name}.embeddings.position_embedding.weight", (positions, CHANNELS)
-    for i in range(LAYERS):
+def _tower(name: str, sizes: Tower, *, positions: int) -> _Named:
+    channels, inner = sizes.channels, sizes.inner
+    yield f"{name}.embeddings.patch_embedding.weight", (channels, 3, PATCH, PATCH)
+    yield f"{name}.embeddings.position_embedding.weight", (positions, channels)
+    for i in range(sizes.layers):
         layer = f"{name}.encoder.layers.{i}"
         for norm in ("layer_norm1", "layer_norm2"):
-            yield from _norm(f"{layer}.{norm}", CHANNELS)
+            yield from _norm(f"{layer}.{norm}", channels)
         for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield from _linear(f"{layer}.self_attn.{part}", CHANNELS, CHANNELS)
-        yield from _linear(f"{layer}.mlp.fc1", INNER, CHANNELS)
-        yield from _linear(f"{layer}.mlp.fc2", CHANNELS, INNER)
-    yield from _norm(f"{name}.post_layernorm", CHANNELS)
+            yield from _linear(f"{layer}.self_attn.{part}", channels, channels)
+        yield from _linear(f"{layer}.mlp.fc1", inner, channels)
+        yield from _linear(f"{layer}.mlp.fc2", channels, inner)
+    yield from _norm(f"{name}.post_layernorm", channels)
 
 
-def _pooling_head(name: str) -> _Named:
-    yield f"{name}.probe", (1, 1, CHANNELS)
-    yield f"{name}.attention.in_proj_weight", (3 * CHANNELS, CHANNELS)
-    yield f"{name}.attention.in_proj_bias", (3 * CHANNELS,)
-    yield from _linear(f"{name}.attention.out_proj", CHANNELS, CHANNELS)
-    yield from _norm(f"{name}.layernorm", CHANNELS)
-    yield from _linear(f"{name}.mlp.fc1", INNER, CHANNELS)
-    yield from _linear(f"{name}.mlp.fc2", CHANNELS, INNER)
+def _pooling_head(name: str, sizes: Tower) -> _Named:
+    channels, inner = sizes.channels, sizes.inner
+    yield f"{name}.probe", (1, 1, channels)
+    yield f"{name}.attention.in_proj_weight", (3 * channels, channels)
+    yield f"{name}.attention.in_proj_bias", (3 * channels,)
+    yield from _linear(f"{name}.attention.out_proj", channels, channels)
+    yield from _norm(f"{name}.layernorm", channels)
+    yield from _linear(f"{name}.mlp.fc1", inner, channels)
+    yield from _linear(f"{name}.mlp.fc2", channels, inner)
 
 
 def _merging(name: str, width: int, hidden: int) -> _Named:
