@@ -29,24 +29,39 @@ from benchmarks.tiny_multimodal_shapes import (
     phi3_v_shapes,
     phi4mm_shapes,
 )
-from benchmarks.toy_tokenizers import write_tokenizer
+from benchmarks.toy_tokenizers import Kind, write_tokenizer
 
 Layout = Literal["phi4mm", "phi4_multimodal", "phi3_v"]
 
 
 def write_multimodal(
-    directory: Path, layout: Layout, *, seed: int = 0, adapters: bool = True, crop: int = CROP
+    directory: Path,
+    layout: Layout,
+    *,
+    seed: int = 0,
+    adapters: bool = True,
+    crop: int = CROP,
+    vocab_size: int | None = None,
+    **text: Any,
 ) -> None:
     """Write config, bf16 safetensors and tokenizer files into `directory` (made if missing). The same arguments give
     the same bytes. `adapters`: of no effect but for phi4_multimodal, which can do without. `crop`: pixels of a crop's
-    side; what `edge.media` prepares has 448 for Phi-4 and 336 for Phi-3."""
+    side; 448 in Phi-4-multimodal and 336 in Phi-3-vision. `vocab_size`: a small one, of phi4_multimodal alone, whose
+    config says the ids of image and speech: then the last two. `text`: other keys of the config."""
     directory.mkdir(parents=True, exist_ok=True)
-    config = config_of(layout, crop)
-    _dump(directory / "config.json", config)
-    ids = write_tokenizer(directory, "spm" if layout == "phi3_v" else "bpe-multimodal")
+    config = config_of(layout, crop) | text
+    kind: Kind = "spm" if layout == "phi3_v" else "bpe" if vocab_size else "bpe-multimodal"
+    ids = write_tokenizer(directory, kind)
     ends = [ids["<|end|>"], ids["<|endoftext|>"]]
+    if vocab_size:
+        config |= {"vocab_size": vocab_size, "eos_token_id": ends}
+        config |= {"bos_token_id": ends[1], "pad_token_id": ends[1]}
+        config["vision_config"]["image_token_id"] = vocab_size - 2
+        config["audio_config"]["audio_token_id"] = vocab_size - 1
+    _dump(directory / "config.json", config)
     _dump(directory / "generation_config.json", {"eos_token_id": ends, "pad_token_id": ends[1]})
-    shapes = phi3_v_shapes(config) if layout == "phi3_v" else phi4mm_shapes(config_of("phi4mm", crop))
+    original = config_of("phi4mm", crop) | {"vocab_size": config["vocab_size"]} | text
+    shapes = phi3_v_shapes(config) if layout == "phi3_v" else phi4mm_shapes(original)
     if layout != "phi4_multimodal":
         _write(directory / "model.safetensors", shapes, dict(zip(shapes, shapes, strict=True)), seed)
         return
