@@ -31,7 +31,7 @@ from benchmarks.tiny_multimodal_shapes import (
     phi3_v_shapes,
     phi4mm_shapes,
 )
-from benchmarks.toy_tokenizers import write_tokenizer
+from benchmarks.toy_tokenizers import Kind, write_tokenizer
 
 Layout = Literal["phi4mm", "phi4_multimodal", "phi3_v"]
 
@@ -43,26 +43,36 @@ def write_multimodal(
     seed: int = 0,
     adapters: bool = True,
     crop: int = CROP,
+    vocab_size: int | None = None,
     full_layers: int | None = None,
+    **text: Any,
 ) -> None:
     """Write config, bf16 safetensors and tokenizer files into `directory` (made if missing). The same arguments give
     the same bytes. `adapters`: of no effect but for phi4_multimodal, which can do without. `crop`: pixels of a crop's
-    side; what `edge.media` prepares has 448 for Phi-4 and 336 for Phi-3. `full_layers`: phi4mm at its true width, with
-    so many layers in each part."""
+    side; 448 in Phi-4-multimodal and 336 in Phi-3-vision. `vocab_size`: a small one, of phi4_multimodal alone, whose
+    config says the ids of image and speech: then the last two. `full_layers`: phi4mm at its true width, with so many
+    layers in each part. `text`: other keys of the config."""
     directory.mkdir(parents=True, exist_ok=True)
-    config, tower = config_of(layout, crop), Tower()
+    config, tower = config_of(layout, crop) | text, Tower()
     if full_layers is not None:
         if layout != "phi4mm":
             raise ValueError("only phi4mm is known at its true width")
         config, tower = full_config(full_layers)
-    _dump(directory / "config.json", config)
-    ids = write_tokenizer(directory, "spm" if layout == "phi3_v" else "bpe-multimodal")
+    kind: Kind = "spm" if layout == "phi3_v" else "bpe" if vocab_size else "bpe-multimodal"
+    ids = write_tokenizer(directory, kind)
     ends = [ids["<|end|>"], ids["<|endoftext|>"]]
+    if vocab_size:
+        config |= {"vocab_size": vocab_size, "eos_token_id": ends}
+        config |= {"bos_token_id": ends[1], "pad_token_id": ends[1]}
+        config["vision_config"]["image_token_id"] = vocab_size - 2
+        config["audio_config"]["audio_token_id"] = vocab_size - 1
+    _dump(directory / "config.json", config)
     _dump(directory / "generation_config.json", {"eos_token_id": ends, "pad_token_id": ends[1]})
     if layout == "phi3_v":
         shapes = phi3_v_shapes(config)
     else:
-        shapes = phi4mm_shapes(config if layout == "phi4mm" else config_of("phi4mm", crop), tower)
+        original = config_of("phi4mm", crop) | {"vocab_size": config["vocab_size"]} | text
+        shapes = phi4mm_shapes(config if layout == "phi4mm" else original, tower)
     if layout != "phi4_multimodal":
         _write(directory / "model.safetensors", shapes, dict(zip(shapes, shapes, strict=True)), seed)
         return

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.checkpoint import Checkpoint
-from converters.models import describe
+from converters.models import describe_whole
+from converters.multimodal import Multimodal, text_of
 from edge.adapters import with_adapters
 from edge.bundle import Bundle, damage, load
 from edge.progress import Progress
@@ -61,8 +62,10 @@ def verify(
     unproven: list[str] = []
     if against is not None and not wrong:
         with Checkpoint.open(resolve(against, progress=progress).directory) as checkpoint:
-            decoder = with_adapters(checkpoint, describe(checkpoint), adapters)
-            proof = prove(checkpoint, decoder, subjects(bundle), progress)
+            model = describe_whole(checkpoint)
+            decoder = with_adapters(checkpoint, text_of(model), adapters)
+            whole = model if isinstance(model, Multimodal) else decoder
+            proof = prove(checkpoint, whole, subjects(bundle), progress)
         given = {lora.name for lora in decoder.adapters}
         unproven = [name for name in bundle.adapters if name not in given]
     progress.done()

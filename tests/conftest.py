@@ -46,12 +46,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def tiny_multimodal(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`tiny_multimodal(layout)`: as `tiny`, of the layouts in benchmarks.tiny_multimodal."""
+    """`tiny_multimodal(layout, **options)`: as `tiny`, with the options of benchmarks.tiny_multimodal."""
 
     @cache
-    def make(layout: Layout, *, adapters: bool = True) -> Path:
+    def make(layout: Layout, **options: Any) -> Path:
         directory = tmp_path_factory.mktemp(layout)
-        write_multimodal(directory, layout, adapters=adapters)
+        write_multimodal(directory, layout, **options)
         return directory
 
     return make

@@ -41,9 +41,13 @@ class Gallery:
         return [self._medium(each["kind"], Path(each["path"])) for each in message.get("media", ())]
 
     def show(self, messages: Iterable[Message]) -> None:
-        """Let the runtime know what stands in the messages that it is about to read."""
+        """Let the runtime know what stands in the messages that it is about to read; what does not is let go of, for a
+        large image takes 90 MB."""
         if isinstance(self._runtime, Perceiving):
-            self._runtime.show([medium for message in messages for medium in self.of(message)])
+            shown = [medium for message in messages for medium in self.of(message)]
+            self._runtime.show(shown)
+            used = set(map(id, shown))
+            self._read = {key: medium for key, medium in self._read.items() if id(medium) in used}
 
     def _medium(self, kind: str, path: Path) -> Medium:
         if not isinstance(self._runtime, Perceiving):

@@ -114,11 +114,12 @@ def chat(
         settings=settings_for(chosen.path, chosen.targets),
     )
     guesses = None
-    if isinstance(runtime, runtimes.Perceiving) and (draft or prompt_lookup):
-        raise UnsupportedError(
-            "guessing tokens ahead is for models of text alone", hint="leave --draft and --prompt-lookup away"
-        )
     try:
+        if isinstance(runtime, runtimes.Perceiving) and (draft or prompt_lookup):
+            raise UnsupportedError(
+                "guessing tokens ahead is for models of text alone",
+                hint="leave --draft and --prompt-lookup away",
+            )
         guesses = faster.Guesses.choose(runtime, draft, prompt_lookup, threads=threads)
         session = Session(
             runtime,

@@ -39,8 +39,8 @@ Kind = Literal["image", "audio"]
 def prove_media(
     checkpoint: Checkpoint, model: Multimodal, subject: Subject, ids: Sequence[int], progress: Progress
 ) -> tuple[dict[str, Any], list[str]]:
-    """{"encoders": what rounding costs their features, "prompts": {kinds: {fidelity, quality, adapter_effect}}}, and
-    what failed. `ids`: of a text, of which TOKENS follow the media."""
+    """{"encoders": what rounding costs their features, "prompts": {kinds: {tokens, fidelity, quality}}}, and what
+    failed. `ids`: of a text, of which TOKENS follow the media."""
     text = list(ids[:TOKENS])
     failures: list[str] = []
     found: dict[str, Any] = {"encoders": {}, "prompts": {}}

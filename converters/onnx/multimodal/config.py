@@ -72,6 +72,7 @@ def media_config(model: Multimodal, num_crops: int) -> dict[str, Any]:
         "kind": "phi4mm" if model.speech else "phi3v",
         "image_token": ANY_NEGATIVE if model.vision and image is None else image,
         "audio_token": model.speech.token_id if model.speech else None,
+        "crop_size": model.vision.crop_size if model.vision else None,
         "num_crops": num_crops,
         "adapters": [lora.name for lora in model.decoder.adapters],
     }

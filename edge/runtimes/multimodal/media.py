@@ -27,7 +27,8 @@ class Prepared(Medium):
 
 
 class Reader:
-    """Prepares files as the folder's media.json says: {kind, image_token, audio_token, num_crops, adapters}."""
+    """Prepares files as the folder's media.json says: {kind, image_token, audio_token, crop_size,
+    num_crops, adapters}."""
 
     def __init__(self, folder: Path) -> None:
         """UnsupportedError when the file is not as `edge convert` writes it."""
@@ -39,6 +40,7 @@ class Reader:
                 for kind in ("image", "audio")
                 if described[f"{kind}_token"] is not None
             }
+            self._crop_size = int(described["crop_size"]) if "image" in self._tokens else 0
             self._num_crops = int(described["num_crops"])
             self.adapters = frozenset(map(str, described["adapters"]))
         except (KeyError, TypeError, ValueError) as error:
@@ -71,7 +73,11 @@ class Reader:
 
     def _image(self, path: Path) -> tuple[int, dict[str, NDArray[Any]]]:
         image = read_image(path)
-        made = phi3v_images([image], self._num_crops) if self._kind == "phi3v" else phi4mm_images([image])
+        made = (
+            phi3v_images([image], self._num_crops, self._crop_size)
+            if self._kind == "phi3v"
+            else phi4mm_images([image], self._crop_size)
+        )
         inputs: dict[str, NDArray[Any]] = {
             "pixel_values": made.pixel_values,
             "image_sizes": made.image_sizes,

@@ -24,6 +24,8 @@ from edge.runtimes.protocol import Dialect, Medium
 from edge.runtimes.tokenizer import FolderTokenizer
 
 Floats = NDArray[np.float32]
+FeatureKey = tuple[str, bool]
+"""`Medium.key`, and whether it is speech beside an image, which is projected otherwise."""
 
 
 class MultimodalRuntime(Chunked):
@@ -42,7 +44,7 @@ class MultimodalRuntime(Chunked):
         self._tokenizer = FolderTokenizer(folder.path)
         self._reader = Reader(folder.path)
         self._encoders: dict[str, Any] = {}
-        self._features: dict[tuple[str, bool], Floats] = {}
+        self._features: dict[FeatureKey, Floats] = {}
         self._shown: tuple[Prepared, ...] = ()
         self._fed: list[int] = []
         self._logits: Floats = np.empty((0, folder.vocab_size), np.float32)
@@ -62,7 +64,7 @@ class MultimodalRuntime(Chunked):
         if len(shown) < len(media):
             raise ValueError("a medium that another runtime has read")
         mode = self._mode_of(shown)
-        if mode != self._mode:
+        if mode != self._mode or self._decoder is None:
             self._ids = []
             self._decoder = None  # its memory goes before the other's comes
             self._decoder = Decoder(self._file(mode), self.context_length, self._settings)
@@ -70,8 +72,8 @@ class MultimodalRuntime(Chunked):
         else:
             del self._ids[self._kept(shown) :]
         self._shown = shown
-        keys = {medium.key for medium in shown}
-        self._features = {key: rows for key, rows in self._features.items() if key[0] in keys}
+        keys = _keys(shown)
+        self._features = {key: rows for key, rows in self._features.items() if key in keys}
 
     def _mode_of(self, media: Sequence[Prepared]) -> str | None:
         kinds = {medium.kind for medium in media}
@@ -82,10 +84,11 @@ class MultimodalRuntime(Chunked):
         return self._path / ("model.onnx" if mode is None else f"model-{mode}.onnx")
 
     def _kept(self, media: Sequence[Prepared]) -> int:
-        """How many tokens of the cache stand before the first place of a medium that is another one now."""
+        """How many tokens of the cache stand before the first place of a medium whose features are others now."""
         before = dict.fromkeys(self.kinds, 0)
+        old, new = _keys(self._shown), _keys(media)
         for i, medium in enumerate(self._shown):
-            if i >= len(media) or media[i].key != medium.key:
+            if i >= len(new) or new[i] != old[i]:
                 token = self._reader.token(medium.kind)
                 places = [place for place, each in enumerate(self._ids) if each == token]
                 return places[before[medium.kind]] if before[medium.kind] < len(places) else self.position
@@ -112,10 +115,12 @@ class MultimodalRuntime(Chunked):
         """Rows [start, stop) of the features of all that is shown of a kind, one after the other."""
         rows: list[Floats] = []
         first = 0
-        for medium in (medium for medium in self._shown if medium.kind == kind):
+        for medium, key in zip(self._shown, _keys(self._shown), strict=True):
+            if medium.kind != kind:
+                continue
             last = first + len(medium.ids)
             if max(first, start) < min(last, stop):
-                rows.append(self._features_of(medium)[max(start - first, 0) : stop - first])
+                rows.append(self._features_of(medium, key)[max(start - first, 0) : stop - first])
             first = last
         if first < stop:
             raise ValueError(f"{stop} places for features of kind {kind}, and {first} features")
@@ -126,13 +131,11 @@ class MultimodalRuntime(Chunked):
         """Of the decoder's input."""
         return int(self._embedding.get_outputs()[0].shape[2])
 
-    def _features_of(self, medium: Prepared) -> Floats:
-        """From its encoder, once; speech is projected otherwise where there is an image too."""
-        beside = medium.kind == "audio" and any(other.kind == "image" for other in self._shown)
-        key = medium.key, beside
+    def _features_of(self, medium: Prepared, key: FeatureKey) -> Floats:
+        """From its encoder, once."""
         if key not in self._features:
             session = self._encoder(medium.kind)
-            self._features[key] = encode(session, medium.kind, medium.inputs, beside_image=beside)
+            self._features[key] = encode(session, medium.kind, medium.inputs, beside_image=key[1])
         return self._features[key]
 
     def _encoder(self, kind: str) -> Any:
@@ -162,3 +165,9 @@ class MultimodalRuntime(Chunked):
     def close(self) -> None:
         self._decoder = self._embedding = None
         self._encoders = {}
+
+
+def _keys(media: Sequence[Prepared]) -> list[FeatureKey]:
+    """By what the features of each are kept."""
+    beside = any(medium.kind == "image" for medium in media)
+    return [(medium.key, beside and medium.kind == "audio") for medium in media]
