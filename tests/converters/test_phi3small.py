@@ -38,7 +38,7 @@ def small(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -
         if checkpoint not in made:
             made[checkpoint] = tmp_path_factory.mktemp(name) / "checkpoint"
             shutil.copytree(checkpoint, made[checkpoint])
-            vocabulary.write(made[checkpoint])
+            vocabulary.write(made[checkpoint], made[checkpoint])
         return made[checkpoint]
 
     return make
