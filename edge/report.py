@@ -33,7 +33,7 @@ from edge.reporting.errors import Artifact, Errors, errors
 from edge.reporting.findings import Findings, VariantFindings
 from edge.reporting.sizes import Sizes, artifact_sizes, checkpoint_sizes
 from edge.reporting.speed import Speed
-from edge.reporting.storages import storage_bits
+from edge.reporting.storages import has_columns, storage_bits
 from edge.sources import resolve
 from quant.recipe import Recipe
 
@@ -105,7 +105,13 @@ def _compare(
 ) -> _Comparison:
     model = describe_whole(checkpoint)
     decoder = text_of(model)
-    found = _errors(checkpoint, model, bundle.variants, recipes, progress)
+    found: list[Errors | None] = [None] * len(recipes)
+    bits: list[NDArray[np.float64] | None] = [None] * len(recipes)
+    if has_columns(decoder):
+        found = [*_errors(checkpoint, model, bundle.variants, recipes, progress)]
+        bits = [storage_bits(decoder, recipe) for recipe in recipes]
+    else:
+        progress.note(f"{decoder.architecture} has layers of other matrices: their errors are not drawn")
     reference = CheckpointReference(checkpoint, name=bundle.name)
     shortest = min(variant.context_length for variant in bundle.variants)
     length = min(LENGTH, shortest, len(reference.encode(text)) + (reference.bos is not None))
@@ -125,7 +131,6 @@ def _compare(
         else None
         for variant in bundle.variants
     ]
-    bits = [storage_bits(decoder, recipe) for recipe in recipes]
     return _Comparison(checkpoint_sizes(checkpoint, decoder), bits, found, evaluations)
 
 

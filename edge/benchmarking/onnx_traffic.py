@@ -45,9 +45,10 @@ def onnx_traffic(folder: Path) -> Traffic:
                 place = _place(weights[name])
                 read[place] = max(read.get(place, 0.0), _read_by(node, index, weights[name]))
     files = {file} | {folder / place for place, _ in read if place}
+    kv, kept = _carried(graph)
     return Traffic(
-        weights=round(sum(read.values())),
-        kv=sum(_cache_bytes(value) for value in graph.input if value.name.startswith("past")),
+        weights=round(sum(read.values())) + kept,
+        kv=kv,
         window=max(windows) if windows and min(windows) > 0 else None,
         file_bytes=sum(f.stat().st_size for f in files if f.is_file()),
     )
@@ -96,6 +97,31 @@ def _nbytes(kind: int, count: int) -> float:
     if kind in (onnx.TensorProto.INT4, onnx.TensorProto.UINT4):
         return count / 2
     return float(count * onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
+
+
+def _carried(graph: onnx.GraphProto) -> tuple[int, int]:
+    """(bytes of a position of the caches, bytes that do not grow with the text): states, and caches that hold a window
+    only, counted as full. A cache that several layers read counts for each of them."""
+    values = {value.name: value for value in (*graph.input, *graph.output)}
+    past = [value for value in graph.input if value.name.startswith("past")]
+    states = [value for value in past if value.name.endswith("_state")]
+    if not states:
+        return sum(map(_cache_bytes, past)), 0
+    growing, kept = 0, sum(_state_bytes(value) for value in states)
+    for node in (node for node in graph.node if node.op_type == "GroupQueryAttention"):
+        cache = sum(_cache_bytes(values[name]) for name in node.input[3:5])
+        numbers = {attribute.name: attribute.i for attribute in node.attribute}
+        if numbers.get("sliding_window_cache"):
+            kept += cache * numbers["local_window_size"]
+        else:
+            growing += cache
+    return growing, kept
+
+
+def _state_bytes(value: onnx.ValueInfoProto) -> int:
+    """All of a state for one sequence."""
+    tensor = value.type.tensor_type
+    return int(_nbytes(tensor.elem_type, math.prod(d.dim_value for d in tensor.shape.dim[1:])))
 
 
 def _cache_bytes(value: onnx.ValueInfoProto) -> int:

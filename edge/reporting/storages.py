@@ -5,12 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Experts, Layer, Weight
+from converters.decoder import Decoder, Experts, GegeluMlp, Layer, Weight
+from converters.hybrid import HybridDecoder
 from quant.blocks import BLOCK, FORMATS
 from quant.recipe import Recipe
 
 COLUMNS = ("q", "k", "v", "o", "gate", "up", "down")
 _FLOAT_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0}
+
+
+def has_columns(decoder: Decoder) -> bool:
+    """Whether every layer has the matrices of COLUMNS."""
+    others = isinstance(decoder, HybridDecoder) or any(isinstance(x.mlp, GegeluMlp) for x in decoder.layers)
+    return not others
 
 
 def matrices(layer: Layer) -> tuple[tuple[Weight, ...], ...]:

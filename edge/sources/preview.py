@@ -22,7 +22,7 @@ from edge.sources import Resolved, check_current, hf, not_locked, pypi, resolve,
 from edge.sources.names import default_name, held
 from edge.sources.spec import Hf, Pypi, is_source, parse
 
-_READ_WHOLE = (CONFIG, "generation_config.json", INDEX, "tokenizer_config.json", VOCABULARY)
+_READ_WHOLE = (CONFIG, "generation_config.json", INDEX, VOCABULARY)
 _LENGTH_BYTES = 8
 _LARGEST_FILE = 1 << 44
 """Bytes; ext4 holds no larger file, and no shard comes near."""
@@ -63,7 +63,8 @@ def preview(
     with tempfile.TemporaryDirectory(prefix="edge-headers-") as made:
         progress.stage(f"read headers of {spec}")
         _fill(Path(made), spec, sizes, progress)
-        vocabulary.write(Path(made))
+        # The chat template lies in a file that is not read: any will do.
+        vocabulary.write(Path(made), Path(made), own_template=False)
         progress.done()
         yield Resolved(Path(made), name, str(spec), licence, model.files if model else ())
 

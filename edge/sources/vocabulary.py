@@ -38,7 +38,7 @@ def completed(directory: Path, progress: Progress) -> Path:
             for file in _files(directory):
                 if file.name not in _MADE:
                     os.link(file.resolve(), part / file.name)
-            write(part, read_from=directory)
+            write(directory, part)
             part.rename(target)
         except OSError as error:
             raise MachineError(
@@ -51,14 +51,13 @@ def completed(directory: Path, progress: Progress) -> Path:
     return target
 
 
-def write(directory: Path, *, read_from: Path | None = None) -> None:
-    """Put the tokenizer files of a tiktoken vocabulary into `directory`, where there are none; the chat template is
-    that of the checkpoint, if it has one."""
-    source = read_from or directory
+def write(source: Path, directory: Path, *, own_template: bool = True) -> None:
+    """Put the tokenizer files of the checkpoint `source` into `directory`, if it has a tiktoken vocabulary in their
+    stead. `own_template`: with its chat template, where it has one."""
     if (source / _MADE[0]).exists() or not (source / VOCABULARY).is_file():
         return
     template = CHAT_TEMPLATE
-    if (source / _MADE[1]).is_file():
+    if own_template and (source / _MADE[1]).is_file():
         own = read_json(source.resolve(), _MADE[1]).get("chat_template")
         template = own if isinstance(own, str) else template
     vocab_size = StrictConfig(read_json(source.resolve(), CONFIG)).integer("vocab_size")

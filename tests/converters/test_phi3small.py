@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from converters.decoder import UNUSED_LOGIT, Decoder, Weight
 from converters.models import describe
 from converters.onnx import open_stored
 from converters.verify import check_stored
+from edge.runtimes import open_runtime
 from edge.sources import vocabulary
 from quant.recipe import Recipe
 from tests.converters.onnx_support import F32, TOLERANCE, convert, generator, random_ids, uniform
@@ -38,7 +40,7 @@ def small(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -
         if checkpoint not in made:
             made[checkpoint] = tmp_path_factory.mktemp(name) / "checkpoint"
             shutil.copytree(checkpoint, made[checkpoint])
-            vocabulary.write(made[checkpoint])
+            vocabulary.write(made[checkpoint], made[checkpoint])
         return made[checkpoint]
 
     return make
@@ -147,3 +149,24 @@ def test_the_proof_finds_an_altered_constant(what: str, small: Small, tmp_path: 
     stored.close()
     assert len(report.faults) == int(what != "nothing"), report.faults
     assert all(what in fault for fault in report.faults)
+
+
+def test_longrope_across_its_switch_at_8192(small: Small, tmp_path: Path) -> None:
+    """Factors and scale change for all positions at once; the reference is held to the formulas above."""
+    narrow = {"hidden_size": 32, "ff_intermediate_size": 64, "num_hidden_layers": 2}
+    checkpoint = small("phi3-small-128k", **narrow, num_attention_heads=2)
+    decoder = convert(checkpoint, tmp_path, context_length=8300)
+    config = json.loads((tmp_path / "genai_config.json").read_text())
+    assert config["model"]["type"] == "phi3small", "the one for which genai reads anew at 8,192"
+    ids = random_ids(decoder, 8200)
+    runtime = open_runtime(tmp_path, context_length=8300, threads=1)
+    runtime.append(ids[:8185])
+    steps = np.stack([runtime.append([token]) for token in ids[8185:]])
+    runtime.close()
+    with Checkpoint.open(checkpoint) as opened:
+        below, above = (reference.logits(opened, decoder, ids[:n])[-1] for n in (8192, 8200))
+    np.testing.assert_allclose(steps[6], below, rtol=1e-6, atol=TOLERANCE)
+    np.testing.assert_allclose(steps[14], above, rtol=1e-6, atol=TOLERANCE)
+    long = Phi3Small(checkpoint).logits(ids[:40], total=8193)
+    short = Phi3Small(checkpoint).logits(ids[:40])
+    assert np.abs(long - short).max() > 0.02, "the switch must show"

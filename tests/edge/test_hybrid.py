@@ -13,6 +13,7 @@ import pytest
 from converters.checkpoint import Checkpoint
 from converters.errors import ProofError
 from converters.models import describe
+from edge.benchmarking.traffic import traffic
 from edge.convert import ConvertRequest, convert, plan
 from edge.fit import device_memory
 from edge.progress import Silent
@@ -91,3 +92,17 @@ def test_the_cache_grows_by_one_layer_in_four_of_a_window_and_one_whole(tiny: Ti
     states = 3 * 4 * 128 * (16 + 3)
     windows = 2 * (12 + 64) * 2 * 32 * 2 * 4
     assert short == 1000 * 2 * 32 * 2 * 4 + windows + states
+
+
+def test_a_token_reads_states_and_windows_whole_and_one_cache_for_each_layer_on_it(
+    tiny: Tiny, bundle: Path
+) -> None:
+    found = traffic(bundle / "onnx-f32")
+    assert found is not None
+    with Checkpoint.open(tiny("phi4-flash")) as checkpoint:
+        decoder = describe(checkpoint)
+    position = 2 * 2 * 32 * 4  # keys and values of 2 heads, twice 16 channels wide, float32
+    assert found.kv == 2 * position  # layer 5 makes them, layer 7 reads them too
+    kept = 3 * 4 * 128 * (16 + 3) + 2 * 12 * position
+    # Beside the weights, a few constants.
+    assert 0 <= found.weights - kept - 4 * decoder.parameters <= 4096

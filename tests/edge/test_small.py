@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from converters.checkpoint import Checkpoint
 from converters.models import describe
 from edge.convert import ConvertRequest, convert, plan
 from edge.fit import device_memory
+from edge.plan import preview_plan
 from edge.progress import Silent
 from edge.runtimes import open_runtime
 from edge.sources import resolve
 from quant.recipe import Recipe
+from tests.edge.hub_models import REPO, add_model, path_of, point_at
+from tests.edge.local_server import Site, serving
 
 Tiny = Callable[..., Path]
 
@@ -49,6 +53,28 @@ def test_the_tokenizer_is_made_once_and_the_weights_are_not_copied(tiny: Tiny) -
     weights = "model.safetensors"
     assert (first.directory / weights).samefile(checkpoint / weights)
     assert (first.directory / "tokenizer.json").is_file()
+
+
+def test_from_a_hub_before_and_after_the_download(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = tmp_path / "own"
+    shutil.copytree(tiny("phi3-small"), checkpoint)
+    template = "{{ messages[0]['content'] }}"
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}))
+    with serving(Site()) as site:
+        point_at(site, monkeypatch, tmp_path)
+        add_model(site, checkpoint)
+        before = preview_plan(ConvertRequest(f"hf:{REPO}", ("cpu",)))
+        assert path_of("tokenizer_config.json") not in site.sent
+        here = resolve(f"hf:{REPO}")
+    with Checkpoint.open(here.directory) as opened:
+        assert describe(opened) == before.decoder
+    config = json.loads((here.directory / "tokenizer_config.json").read_text())
+    assert config["chat_template"] == template
+    assert config["eos_token"] == "<|endoftext|>"
+    # Once more, from the cache, whose snapshot is still as it was locked.
+    assert resolve(f"hf:{REPO}") == here
 
 
 def test_a_conversation_never_says_a_token_that_is_none(tiny: Tiny, tmp_path: Path) -> None:
