@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.random_checkpoint import MOE_SHAPES, write_checkpoint
-from converters import forward
+from converters import forward, routing
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Experts, Routing, Weight
 from converters.forward import Floats
@@ -62,7 +62,7 @@ def _second_of_three(scores: Floats, tolerance: float) -> tuple[NDArray[np.int64
     """What six of 3 x 16 experts give: of each the first copy (scores x 1, no output), the second (just below, half the
     output) and the third (scores x 0.98, the other half). The six best are the three of the best expert and two of the
     second; the last is the second's third, or the third's first where those tie: its share is then 1/2, as it must."""
-    chosen, _ = forward.best_two(scores)
+    chosen, _ = routing.best_two(scores)
     ranked = -np.sort(-scores, axis=1)
     top = ranked[:, 1]
     near = (top - ranked[:, 2]) / np.maximum(np.abs(ranked[:, 2]), top) <= tolerance
@@ -72,7 +72,7 @@ def _second_of_three(scores: Floats, tolerance: float) -> tuple[NDArray[np.int64
 def _mean_shares(checkpoint: Checkpoint, decoder: Decoder, ids: NDArray[np.int64]) -> dict[str, float]:
     """By the name of an expert's down: the mean of its shares over the tokens that chose it."""
     seen: list[tuple[NDArray[np.int64], Floats]] = []
-    routed = forward.sparsemixer
+    routed = routing.sparsemixer
 
     def watched(scores: Floats, tolerance: float) -> tuple[NDArray[np.int64], Floats]:
         seen.append(routed(scores, tolerance))
@@ -96,10 +96,10 @@ def _scaled(factors: dict[str, float]) -> Transform:
 
 
 def _try(checkpoint: Checkpoint, decoder: Decoder, idea: Idea, ids: NDArray[np.int64]) -> Floats:
-    routing: Routing = "sparsemixer" if idea.copies else "softmax"
+    weighed: Routing = "sparsemixer" if idea.copies else "softmax"
     mixtures = [layer.mlp for layer in decoder.layers if isinstance(layer.mlp, Experts)]
     layers = tuple(
-        replace(layer, mlp=replace(mlp, routing=routing))
+        replace(layer, mlp=replace(mlp, routing=weighed))
         for layer, mlp in zip(decoder.layers, mixtures, strict=True)
     )
     down = 1.0 if idea.copies else idea.down

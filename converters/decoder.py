@@ -15,7 +15,7 @@ UNUSED_LOGIT = -1e4
 Norm = Literal["rms", "layer"]
 """RMSNorm (arXiv 1910.07467), or LayerNorm (arXiv 1607.06450), which takes the mean away first."""
 Routing = Literal["sparsemixer", "softmax"]
-"""How two experts are weighed: `converters.forward` has both."""
+"""How two experts are weighed: `converters.routing` has both."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from converters.decoder import (
     Rope,
     Weight,
 )
+from converters.routing import best_two, softmax, sparsemixer
 
 SCORE_BYTES = 1 << 24
 """Most float32 bytes of attention scores at once."""
@@ -162,14 +163,6 @@ def block_visible(sparse: BlockSparse, head: int, start: int, stop: int) -> NDAr
     return visible
 
 
-def softmax(scores: Floats) -> Floats:
-    """Over the last axis, in place."""
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores
-
-
 def swiglu_mix(weights: Weights, mlp: GatedMlp, inputs: Floats) -> Floats:
     """What the down projection takes: silu(gate x) * up x, arXiv 2002.05202, float32 [n, intermediate]."""
     gate = weights.project(mlp.gate, inputs)
@@ -210,34 +203,3 @@ def mixture(weights: Weights, mlp: Experts, inputs: Floats) -> Floats:
         mixed = weights.project(expert.down, swiglu_mix(weights, expert, inputs[tokens]))
         outputs[tokens] += shares[tokens, rank, None] * mixed
     return outputs
-
-
-def best_two(scores: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """As `sparsemixer`, chosen and weighed by a softmax, the two weights made to sum to 1: what llama.cpp computes.
-
-    It chooses by the float32 probabilities, and those of nearly equal scores are equal: so does this.
-    """
-    probabilities = softmax(scores.copy())
-    chosen = np.argsort(-probabilities, axis=-1, kind="stable")[:, :2]
-    shares: Floats = np.take_along_axis(probabilities, chosen, axis=-1)
-    return chosen, shares / shares.sum(axis=-1, keepdims=True)
-
-
-def sparsemixer(scores: Floats, tolerance: float) -> tuple[NDArray[np.int64], Floats]:
-    """Which two experts, int64 [n, 2], and their weights, float32 [n, 2], from the router's scores [n, experts].
-
-    SparseMixer at inference (arXiv 2409.12136, Phi-3.5-MoE's `sparsemixer`). The two weights do not sum to 1, and a
-    constant added to all scores changes them.
-    """
-    every, left = np.arange(len(scores)), scores.copy()
-    chosen, shares = np.empty((len(scores), 2), np.int64), np.empty((len(scores), 2), np.float32)
-    for rank in range(2):
-        best = left.argmax(axis=-1)
-        top = left[every, best][:, None]
-        # 0 / 0 is no distance: the comparison is false, and the score stays.
-        with np.errstate(invalid="ignore"):
-            far = (top - scores) / np.maximum(np.abs(scores), top) > np.float32(tolerance)
-        chosen[:, rank] = best
-        shares[:, rank] = softmax(np.where(far, -np.inf, left))[every, best]
-        left[every, best] = -np.inf
-    return chosen, shares

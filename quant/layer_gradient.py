@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.decoder import Attention, Decoder, Layer, Weight
-from converters.forward import SCORE_BYTES, Floats, masked, rms_norm, rotate, run_layer, softmax
+from converters.forward import SCORE_BYTES, Floats, masked, rms_norm, rotate, run_layer
 from converters.reference import Resident
+from converters.routing import softmax
 
 
 class Observer:

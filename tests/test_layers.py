@@ -19,6 +19,7 @@ BOTTOM = {
     "converters.hybrid",
     "converters.plain",
     "converters.reference",
+    "converters.routing",
     "converters.writer",
     "quant.blocks",
     "quant.row_scales",

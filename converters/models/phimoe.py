@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Attention, Decoder, Experts, GatedMlp, Layer, Weight
+from converters.errors import CheckpointError
 from converters.model_parts import (
     EMBEDDING,
     expect_architecture,
@@ -39,6 +40,11 @@ def describe(checkpoint: Checkpoint) -> Decoder:
     attention = read_attention(config, hidden_size, context_length)
     tie = config.flag("tie_word_embeddings", False)
     inner, experts = config.integer("intermediate_size"), config.integer("num_local_experts", 16)
+    if experts < 2:
+        raise CheckpointError(
+            f"config.json: num_local_experts = {experts}, and two experts are chosen for every token",
+            hint="compare config.json with the one that the model was published with",
+        )
     tensors = TensorMap(checkpoint)
     embedding = tensors.whole("embedding", EMBEDDING, vocab_size, hidden_size)
     lm_head = read_lm_head(checkpoint, tensors, embedding, tie=tie)

@@ -27,6 +27,7 @@ def inspect(directory: Path, inspect_variant: Callable[[Path], dict[str, Any]]) 
                 "path": variant.path.relative_to(directory).as_posix(),
                 "targets": list(variant.targets),
                 "context_length": variant.context_length,
+                "approximate": variant.approximate,
                 "content": content,
             }
         )

@@ -182,6 +182,8 @@ def _recipes(variants: Sequence[VariantFindings]) -> list[tuple[str, str, list[s
 def _notes(found: Findings) -> list[str]:
     notes = []
     for each in found.variants:
+        if each.variant.approximate:
+            notes.append(f"{each.name} is approximate, not the same model: {each.variant.approximate}")
         if each.facts.capped:
             notes.append(
                 f"{each.name}: the context is capped at {each.variant.context_length}: {each.facts.capped}"

@@ -81,6 +81,17 @@ def test_equals_transformers_on_the_dequantized_weights(
         np.testing.assert_allclose(logits, expected, rtol=0, atol=QUANTIZED)
 
 
+@pytest.mark.parametrize("storage", ["f32", "int4"])
+def test_a_right_padded_batch_is_two_single_prompts(tiny: Tiny, storage: str, tmp_path: Path) -> None:
+    """Tokens of both rows go through the experts together; nothing of one may reach the other."""
+    decoder = convert(tiny("phi3.5-moe"), tmp_path, uniform(storage), accuracy_level=0)
+    long, short = random_ids(decoder, 12), random_ids(decoder, 7, seed=1)
+    ids, mask = np.array([long, short + [0] * 5]), np.array([[1] * 12, [1] * 7 + [0] * 5])
+    logits = Session(tmp_path, batch=2).run_batch(ids, mask)
+    np.testing.assert_allclose(logits[0], Session(tmp_path).run(long), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(logits[1, :7], Session(tmp_path).run(short), rtol=0, atol=TOLERANCE)
+
+
 @pytest.mark.parametrize("storage", ["int4", "int8"])
 def test_rounded_activations_stay_near(tiny: Tiny, storage: str, tmp_path: Path) -> None:
     """As shipped, only the lm_head rounds activations to 8 bits in blocks of 32, and 8-bit experts: about 1 % of the

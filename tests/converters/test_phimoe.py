@@ -15,9 +15,10 @@ from transformers.models.phimoe.modeling_phimoe import sparsemixer as theirs
 from benchmarks.moe_shapes import MOE_SHAPES, tensor_shapes
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Experts
-from converters.forward import Floats, sparsemixer
+from converters.forward import Floats
 from converters.models import describe
 from converters.reference import hidden_states, logits
+from converters.routing import sparsemixer
 from tests.converters.moe_support import TINY, oracle
 
 Tiny = Callable[..., Path]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from converters.decoder import Decoder, Experts, Layer
@@ -16,6 +17,8 @@ from converters.gguf import phimoe
 from edge import convert as convert_module
 from edge.convert import ConvertRequest, convert, plan
 from edge.progress import Silent
+from edge.report import Request, gather
+from edge.reporting.page import render
 from edge.verification import verify
 
 Tiny = Callable[..., Path]
@@ -117,3 +120,20 @@ def test_a_gguf_that_was_not_rewritten_is_caught(
     monkeypatch.setattr(convert_module, "rewriting", lambda *_: None)
     with pytest.raises(ProofError, match=r"embedding: row 0"):
         make(tiny("moe-8"), tmp_path / "b", "android")
+
+
+def test_a_report_of_experts_tells_what_rounding_lost_and_what_is_approximate(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    """The gates, ups and downs of all experts of a layer are one figure each. A GGUF is compared with the rewritten
+    weights that it was made of: its errors are those of 4 bits, though its downs are twice the checkpoint's."""
+    make(tiny("moe-8"), tmp_path / "b", "cpu", "android", context=256)
+    found = gather(Request(tmp_path / "b", str(tiny("moe-8")), windows=1, threads=1), Silent())
+    for artifact in found.variants:
+        assert artifact.bits is not None
+        assert artifact.errors is not None
+        np.testing.assert_array_equal(artifact.bits, [[8.5] * 4 + [4.5] * 3] * 3)
+        assert ((artifact.errors.layers[:, 4:] > 0.03) & (artifact.errors.layers[:, 4:] < 0.15)).all()
+        assert (artifact.errors.layers[:, :4] < 0.01).all()
+        assert (artifact.errors.hidden < 0.5).all()
+    assert "gguf-int4 is approximate" in render(found)

@@ -114,6 +114,7 @@ for name, damage in {
     "expert missing": lambda config, tensors: tensors.pop(f"{_MOE}.experts.5.w2.weight"),
     "router of another width": _router,
     "fewer experts than tensors": lambda config, tensors: config.update(num_local_experts=7),
+    "a single expert": lambda config, tensors: config.update(num_local_experts=1),
     "one expert a token": lambda config, tensors: config.update(num_experts_per_tok=1),
     "key not understood": lambda config, tensors: config.update(num_shared_experts=1),
     "bias that config json denies": lambda config, tensors: config.update(lm_head_bias=False),
