@@ -6,7 +6,7 @@ So the graphs' names and shapes are those that genai expects, and two engines ag
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ PREPARED = 0.02
 """For files that each engine prepares itself: genai's log-mel is less exact, its thumbnail of several crops another
 (tests/converters/test_processor_files.py). Measured: 1.4e-3 and 1.7e-3, of logits of size 5."""
 TinyMultimodal = Callable[..., Path]
-# Pictures of one crop, for genai interpolates the thumbnail of more otherwise, and PNG, for its JPEG decoder is another.
+# Of phi4mm pictures of one crop, which is its own thumbnail, and PNG, for genai has another JPEG decoder.
 PROMPTS: dict[str, tuple[str, tuple[str, ...], str | None, float]] = {
     "text": ("phi4mm", (), None, TOLERANCE),
     "image": ("phi4mm", ("a.png",), "vision", TOLERANCE),
@@ -44,7 +44,7 @@ SIDES = {"phi4mm": 448, "phi3_v": 336}
 @pytest.fixture(scope="module")
 def folder(
     tiny_multimodal: TinyMultimodal, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], Path]]:
+) -> Callable[[str], Path]:
     made: dict[str, Path] = {}
 
     def convert(layout: str) -> Path:
@@ -54,7 +54,7 @@ def folder(
             made[layout] = bundle / "multimodal-f32"
         return made[layout]
 
-    yield convert
+    return convert
 
 
 def theirs(
