@@ -49,7 +49,12 @@ def prove_media(
         shown = _shown(checkpoint, model, Path(folder))
         for kind in shown:
             progress.stage(f"prove {subject.name}: {kind} encoder", 1, "runs")
-            found["encoders"][kind] = _features(checkpoint, model, subject, shown[kind])
+            try:
+                found["encoders"][kind] = _features(checkpoint, model, subject, shown[kind])
+            except MachineError:
+                raise
+            except EdgeError as error:
+                failures.append(f"{kind} encoder: {error.cause}")
             progress.advance(1)
         for kinds in [[kind] for kind in shown] + ([list(shown)] if len(shown) > 1 else []):
             name = " and ".join(kinds)

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from edge import bundle as bundles
+from edge import cli
 from edge.progress import Silent
 from edge.runtimes import open_runtime
 from edge.runtimes.protocol import Adaptable
@@ -122,6 +123,13 @@ def test_one_base_for_three_decoders(bundle: Path) -> None:
     assert embedded == "model.onnx.data"
 
 
+def hash_anew(bundle: Path) -> None:
+    """As if what was damaged had been published."""
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"] = bundles.hash_files(bundle, lambda n: None)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
 def test_a_flipped_byte_is_found_by_the_proof_itself(small: Path, bundle: Path, tmp_path: Path) -> None:
     """Hashes that were made anew after the damage hide it from them, and not from the proof."""
     copy = shutil.copytree(bundle, tmp_path / "b")
@@ -133,15 +141,49 @@ def test_a_flipped_byte_is_found_by_the_proof_itself(small: Path, bundle: Path, 
         data[0] ^= 0x40
         file.write_bytes(data)
     assert len(verify(copy, str(small), Silent()).damage) == len(names)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["files"] = bundles.hash_files(copy, lambda n: None)
-    (copy / "manifest.json").write_text(json.dumps(manifest))
+    hash_anew(copy)
     found = verify(copy, str(small), Silent())
     assert not found.damage
     assert found.proof is not None
     failures = " ".join(found.proof["variants"]["multimodal-int4"]["failures"])
     for part in ("vision:model.layers.0.", "vision.patch:", "speech.mean:"):
         assert part in failures, failures
+
+
+def test_a_graph_that_nothing_loads_fails_the_proof(small: Path, bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "b")
+    (copy / "multimodal-int4" / "vision.onnx").write_bytes(b"\x08")
+    hash_anew(copy)
+    found = verify(copy, str(small), Silent())
+    assert found.proof is not None
+    failures = found.proof["variants"]["multimodal-int4"]["failures"]
+    assert any(failure.startswith("image encoder: ") for failure in failures)
+    assert found.proof["variants"]["gguf-int4"]["passed"]
+
+
+def test_a_context_too_short_for_the_picture_leaves_it_out(small: Path, tmp_path: Path) -> None:
+    """453 tokens are it, 38 the recording."""
+    found = proof_of(make(small, tmp_path / "b", proof=True, context=128))["multimodal-int4"]
+    assert set(found["encoders"]) == {"image", "audio"}
+    assert {name for name, prompt in found["prompts"].items() if "fidelity" in prompt} == {"audio"}
+
+
+def test_the_other_commands_take_it(
+    small: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def edge(*words: str | Path) -> str:
+        assert cli.main([str(word) for word in words]) == 0
+        return capsys.readouterr().out
+
+    described = json.loads(edge("inspect", small, "--json"))
+    assert described["convertible"]["ok"]
+    inspected = json.loads(edge("inspect", bundle, "--json"))
+    assert inspected["kind"] == "bundle"
+    # Random prompts hold no place of an image, which would stand for nothing.
+    figures = ["--prompts", "200", "--depths", "0", "--runs", "1", "--tokens", "2"]
+    edge("bench", bundle, "--variant", "multimodal-int4", "--threads", "1", *figures)
+    edge("report", bundle, "--against", small, "-o", tmp_path / "report.html")
+    assert "multimodal-int4" in (tmp_path / "report.html").read_text()
 
 
 def test_verify_proves_it_anew(small: Path, bundle: Path) -> None:
