@@ -9,45 +9,36 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
-from benchmarks import tiny_multimodal_shapes
 from benchmarks.measure import Cost, measure, size
 from benchmarks.tiny_multimodal import write_multimodal
+from benchmarks.tiny_multimodal_shapes import Tower
 from edge.streaming import CHUNK_BYTES
 from tests.edge.multimodal_support import VOCABULARY
 from tests.messages import ROOT
 
 EDGE = str(Path(sys.executable).with_name("edge"))
 # Wide enough that holding the model whole would show.
-WIDTH = {"hidden_size": 512, "intermediate_size": 8192, "num_attention_heads": 8, "num_key_value_heads": 2}
+WIDTH: dict[str, int] = {
+    "hidden_size": 512,
+    "intermediate_size": 8192,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+}
 
 
-def convert(
-    work: Path, monkeypatch: pytest.MonkeyPatch, layers: int, encoder_layers: int
-) -> tuple[Cost, int]:
+def convert(work: Path, layers: int, encoder_layers: int) -> tuple[Cost, int]:
     """Cost of converting a checkpoint of so many layers, and its bytes."""
     checkpoint, bundle = work / "checkpoint", work / "bundle"
-    config = tiny_multimodal_shapes.CONFIGS["phi4_multimodal"]["vision_config"]
-    for name, key, value in (
-        ("LAYERS", "num_hidden_layers", encoder_layers),
-        ("CHANNELS", "hidden_size", 768),
-        ("INNER", "intermediate_size", 3072),
-    ):
-        monkeypatch.setattr(tiny_multimodal_shapes, name, value)
-        monkeypatch.setitem(config, key, value)
-    options = {"vocab_size": VOCABULARY, "num_hidden_layers": layers, **WIDTH}
-    write_multimodal(checkpoint, "phi4_multimodal", **options)
-    command = [
-        EDGE,
-        "convert",
-        str(checkpoint),
-        "--target=cpu",
-        "--no-proof",
-        "--threads=2",
-        "-o",
-        str(bundle),
-    ]
+    write_multimodal(
+        checkpoint,
+        "phi4_multimodal",
+        vocab_size=VOCABULARY,
+        tower=Tower(768, 3072, encoder_layers),
+        num_hidden_layers=layers,
+        **WIDTH,
+    )
+    command = [EDGE, "convert", str(checkpoint), "--target=cpu", "--no-proof", "--threads=2"]
+    command += ["-o", str(bundle)]
     dry = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, check=True)
     cost = measure(command, log=work / "log")
     assert cost.peak_bytes < json.loads(dry.stdout)["memory_bytes"]
@@ -58,12 +49,12 @@ def convert(
     return cost, nbytes
 
 
-def test_the_peak_grows_with_no_ones_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    few, small = convert(tmp_path, monkeypatch, 2, 3)
+def test_the_peak_grows_with_no_ones_depth(tmp_path: Path) -> None:
+    few, small = convert(tmp_path, 2, 3)
     # As tests/edge/test_memory.py: 10 %, and a chunk in flight.
     noise = 0.1 * few.peak_bytes + 2 * CHUNK_BYTES
     for layers, encoder_layers in ((14, 3), (2, 20)):
-        many, large = convert(tmp_path, monkeypatch, layers, encoder_layers)
+        many, large = convert(tmp_path, layers, encoder_layers)
         assert large - small > 3 * noise, "the model hardly grew: this shows nothing"
         assert abs(many.peak_bytes - few.peak_bytes) < noise
 
