@@ -150,14 +150,19 @@ def test_a_flipped_byte_is_found_by_the_proof_itself(small: Path, bundle: Path, 
         assert part in failures, failures
 
 
-def test_a_graph_that_nothing_loads_fails_the_proof(small: Path, bundle: Path, tmp_path: Path) -> None:
+def test_an_encoder_that_nothing_loads_and_adapters_that_are_swapped(
+    small: Path, bundle: Path, tmp_path: Path
+) -> None:
     copy = shutil.copytree(bundle, tmp_path / "b")
-    (copy / "multimodal-int4" / "vision.onnx").write_bytes(b"\x08")
+    variant = copy / "multimodal-int4"
+    (variant / "vision.onnx").write_bytes(b"\x08")
+    (variant / "model-vision.onnx").replace(variant / "model-speech.onnx")
     hash_anew(copy)
     found = verify(copy, str(small), Silent())
     assert found.proof is not None
     failures = found.proof["variants"]["multimodal-int4"]["failures"]
     assert any(failure.startswith("image encoder: ") for failure in failures)
+    assert any(failure.startswith("audio: fidelity: mean KL") for failure in failures)
     assert found.proof["variants"]["gguf-int4"]["passed"]
 
 
