@@ -38,10 +38,13 @@ def distill(plan: DistillPlan, progress: Progress | None = None) -> dict[str, An
     progress.stage("prepare")
     try:
         from quant.distill.run import distill_checkpoint
+        from quant.distill.training import has_bf16
     except ImportError as error:
         raise UnsupportedError(
             f"edge distill needs {error.name}, which is not installed", hint="pip install 'edge[shrink]'"
         ) from None
+    if plan.request.bf16 and not has_bf16(plan.request.device):
+        progress.note("this machine computes bfloat16 by emulation; float32 is faster")
     output = plan.request.output
     record = _record(plan)
     name = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

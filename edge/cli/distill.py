@@ -36,7 +36,7 @@ def distill(
         int | None, typer.Option(min=1, metavar="N", help="Layers of the student, evenly spaced teacher's.")
     ] = None,
     hidden: Annotated[
-        int | None, typer.Option(min=32, metavar="H", help="Width of the student (decoders).")
+        int | None, typer.Option(min=1, metavar="H", help="Width of the student (decoders).")
     ] = None,
     student: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A student of its own instead of a cut teacher.")
@@ -66,7 +66,7 @@ def distill(
         int, typer.Option(min=1, metavar="N", help="Steps between states to go on from.")
     ] = 100,
     bf16: Annotated[bool, typer.Option("--bf16", help="Matrix products in bfloat16.")] = False,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu or cuda.")] = "cpu",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to train.")] = "cpu",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show sizes and memory; train nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
 ) -> None:

@@ -120,7 +120,9 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
         "length": length,
         **{k: hidden[k] if v is None else v for k, v in given.items()},
         "warm_up": request.steps // 20,
-        "filter_steps": _or(request.filter_steps, request.steps // 4) if request.method == "ted" else 0,
+        "filter_steps": _or(request.filter_steps, max(1, request.steps // 4))
+        if request.method == "ted"
+        else 0,
         "filters_per_step": defaults["filters"],
         "bf16": request.bf16,
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from converters.errors import UnsupportedError
 from quant.distill.cut import Cut, Kind
 from quant.distill.models import Examples, load_model
 from quant.distill.students import cut_student
@@ -32,8 +33,11 @@ def distill_checkpoint(
 ) -> dict[str, float]:
     """Train, and write config.json and safetensors of the student into `output`, in the type the config names.
 
-    `state` and `name` as `state` and `run` of `distill`. Returns the losses of the last step.
+    `state` and `name` as `state` and `run` of `distill`. Returns the losses of the last step. Raises what `train`
+    raises, and UnsupportedError where `device` is not there.
     """
+    if run.device == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedError("this machine has no GPU that torch can use", hint="try: --device cpu")
     teacher = load_model(run.teacher, run.kind)
     if run.cut is None:
         assert run.student is not None
