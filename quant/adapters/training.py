@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
@@ -44,7 +45,10 @@ class Training:
 
 def load_model(directory: Path) -> Any:
     """transformers' model of a checkpoint, float32, frozen, without dropout."""
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+    # Its bars and its advice on keys of config.json are not ours to pass on.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
     return model.requires_grad_(requires_grad=False).eval()
 
 
@@ -99,7 +103,7 @@ def train(
                 hint=f"a smaller --rate than {training.rate:g}",
             )
         optimizer.zero_grad()
-        total = loss if regularizer is None else loss + regularizer()
+        total: Any = loss if regularizer is None else loss + regularizer()
         total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, training.clip)
         optimizer.step()
