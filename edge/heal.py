@@ -109,7 +109,7 @@ def heal(request: HealRequest, progress: Progress) -> HealReport:
             told["layers"] = job.correct(adapters["started"])
         else:
             rewrite(checkpoint, directory, lambda name: None)
-        if request.steps:
+        if request.steps or request.method == "adalora":
             pairs, told["losses"] = job.train(
                 other.directory, text.windows[HELD_OUT:], adapters.get("started")
             )
