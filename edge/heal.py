@@ -26,6 +26,7 @@ from converters.plain import require_plain
 from converters.reference import logits
 from converters.rooms import ADAPTER_ROOMS
 from converters.verify import divergence
+from edge.adapters import MADE_FOR
 from edge.bundle import sha256, write_json
 from edge.calibration_text import read_text
 from edge.progress import Progress
@@ -117,6 +118,7 @@ def heal(request: HealRequest, progress: Progress) -> HealReport:
             write_adapter(adapters["healed"], pairs, output.name)
             told["ranks"] = {module: len(a) for module, (a, _) in pairs.items()}
         shutil.copytree(list(adapters.values())[-1], directory / ADAPTER)
+        write_json(directory / ADAPTER / MADE_FOR, recipe.to_data())
         told["kl"] = job.measure(teacher, text.windows[:HELD_OUT], adapters)
         record = {
             "step": "heal",

@@ -45,9 +45,11 @@ def heal(
         int | None,
         typer.Option(min=0, metavar="N", help="Training steps. [default: 0 for loftq, 200 for adalora]"),
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.0, help="Learning rate.")] = 2e-4,
+    rate: Annotated[float, typer.Option(min=0.0, metavar="R", help="Learning rate.")] = 2e-4,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Windows of 512 tokens a step.")] = 2,
-    seed: Annotated[int, typer.Option(help="Of the order of the text, and of AdaLoRA's start.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Of the order of the text, and of AdaLoRA's start.")
+    ] = 0,
     teacher: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="Learn from this model instead of MODEL before rounding."),
@@ -64,7 +66,7 @@ def heal(
     """Make an adapter that wins back what quantization loses.
 
     DIR becomes a checkpoint with the adapter in DIR/adapter. Convert both together, without --calibrate:
-    `edge convert DIR --adapter DIR/adapter -t cpu`. Training needs torch, transformers and peft.
+    `edge convert DIR --adapter healed=DIR/adapter -t cpu`. Training needs torch, transformers and peft.
     """
     from edge.heal import DEFAULT_STEPS, HealRequest
     from edge.heal import heal as run
@@ -94,4 +96,4 @@ def heal(
     console.write(f"{report.output}: a checkpoint, and its adapter in {report.adapter}")
     for name, value in report.shrink["kl"].items():
         console.write(f"  {name}: KL {value:.3g} nats a token to the teacher")
-    console.write(f"next: edge convert {report.output} --adapter {report.adapter} -t {target}")
+    console.write(f"next: edge convert {report.output} --adapter healed={report.adapter} -t {target}")

@@ -15,6 +15,9 @@ from tests.messages import World, case
 def a_healed_model(world: World) -> None:
     world.edge("heal", world.tiny("phi4-mini"), "--rank", "4", "-o", "healed")
     world.edge("heal", world.tiny("phi4-mini"), "--rank", "4", "-o", "healed")
+    words = ("convert", "healed", "--adapter", "healed/adapter", "-t", "cpu", "--dry-run", "--context", "64")
+    world.edge(*words)
+    world.edge(*words, "--precision", "int8")
 
 
 @case
