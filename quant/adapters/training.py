@@ -1,0 +1,105 @@
+"""Train an adapter against a teacher, beside weights as the device has them: what the rounding lost is what it learns.
+
+The loss is KL(teacher || student) a token, so any text will do, and no answers are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from converters.checkpoint import Checkpoint
+from converters.decoder import Decoder
+from quant.adapters.linears import RoundTrip
+from quant.distill import training as loop
+from quant.distill.training import Report, TrainOptions, sample
+
+
+@dataclass(frozen=True)
+class Training:
+    """rate: AdamW's after a warm-up of a tenth of the steps; it falls linearly to 0. batch: windows a step."""
+
+    steps: int
+    rate: float = 2e-4
+    batch: int = 2
+    seed: int = 0
+
+
+def load_model(directory: Path) -> Any:
+    """transformers' model of a checkpoint, float32, frozen, without dropout."""
+    # Its bars and its advice on keys of config.json are not ours to pass on.
+    quiet: Any = transformers_logging
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
+    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+    return model.requires_grad_(requires_grad=False).eval()
+
+
+@torch.no_grad()
+def deploy(model: Any, checkpoint: Checkpoint, decoder: Decoder, round_trip: RoundTrip) -> None:
+    """Give `model` the values that the device computes with, of every weight of its checkpoint."""
+    for weight in decoder.weights():
+        values = round_trip(weight, 0, checkpoint.weight_rows(weight, 0, weight.rows))
+        at = 0
+        for part in weight.parts:
+            rows = torch.from_numpy(values[at : at + part.stop - part.start])
+            model.get_parameter(part.tensor)[part.start : part.stop] = rows
+            at += part.stop - part.start
+
+
+def divergence(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
+    """Mean KL(teacher || student) of logits [..., vocab], in nats a token."""
+    target, found = (functional.log_softmax(x, dim=-1).flatten(0, -2) for x in (teacher, student))
+    return functional.kl_div(found, target, reduction="batchmean", log_target=True)
+
+
+def train(
+    student: Any,
+    teacher: Any,
+    windows: NDArray[np.int64],
+    training: Training,
+    *,
+    regularizer: Callable[[], torch.Tensor] | None = None,
+    after_step: Callable[[int], None] | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> list[float]:
+    """Train what of `student` has gradients; windows: token ids [n, length]. Returns the divergence of each step.
+
+    `after_step` as `quant.distill.training.train` calls it, whose errors these are. `advance` is told 1 a step.
+    """
+    parameters = [p for p in student.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=training.rate, weight_decay=0.0)
+
+    def losses(batch: torch.Tensor) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            expected = teacher(input_ids=batch, use_cache=False).logits
+        kl = divergence(expected, student(input_ids=batch, use_cache=False).logits)
+        return {"kl": kl} if regularizer is None else {"kl": kl, "regularizer": regularizer()}
+
+    told: list[float] = []
+
+    def report(step: Report) -> None:
+        told.append(step.losses["kl"])
+        if advance is not None:
+            advance(1)
+
+    options = TrainOptions(training.steps, seed=training.seed, warm_up=training.steps // 10)
+    loop.train(
+        student,
+        optimizer,
+        lambda step: torch.from_numpy(windows[sample(training.seed, step, len(windows), training.batch)]),
+        losses,
+        options,
+        report=report,
+        after_step=after_step,
+    )
+    return told
