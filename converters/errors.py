@@ -40,6 +40,10 @@ class SourceError(EdgeError):
     """A model that cannot be fetched, or whose bytes are not the pinned ones; names the file."""
 
 
+class TrainingError(EdgeError):
+    """A training that diverged: a loss, a gradient or a weight is no finite number; names the step."""
+
+
 class MachineError(EdgeError):
     """The machine, not the person: disk full, memory, an engine that crashed."""
 
