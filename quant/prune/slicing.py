@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quant.prune.units import DOWN, GATE_UP, LAYER, QKV, Kept, LayerUnits, O, Sizes
+from quant.prune.settings import Sizes
+from quant.prune.units import DOWN, GATE_UP, LAYER, QKV, Kept, LayerUnits, O
 
 
 def head_channels(units: LayerUnits, sizes: Sizes, dim: int) -> Tensor:

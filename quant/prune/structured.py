@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from torch import Tensor
 from transformers import Phi3ForCausalLM
 
+from quant.prune.settings import Sizes
 from quant.prune.slicing import silence
-from quant.prune.units import Kept, Sizes, choose, head_dim, sizes_of
+from quant.prune.units import Kept, choose, head_dim, sizes_of
 
 
 class Structured:

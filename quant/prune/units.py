@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import Phi3Config
 
+from quant.prune.settings import Sizes
+
 LAYER = "model.layers.{}."
 QKV, O, GATE_UP, DOWN = MATRICES = (  # noqa: E741  # the projection's own name
     "self_attn.qkv_proj.weight",
@@ -21,24 +23,6 @@ QKV, O, GATE_UP, DOWN = MATRICES = (  # noqa: E741  # the projection's own name
     "mlp.gate_up_proj.weight",
     "mlp.down_proj.weight",
 )
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """layers; then in each: groups (key-value heads), query heads of one group, neurons."""
-
-    layers: int
-    groups: int
-    heads: int
-    neurons: int
-
-    def toward(self, final: Sizes, done: float) -> Sizes:
-        """These sizes at done = 0, `final` exactly at done = 1, between them whole numbers on the line."""
-        pairs = zip(self.values(), final.values(), strict=True)
-        return Sizes(*(b + round((a - b) * (1 - done)) for a, b in pairs))
-
-    def values(self) -> tuple[int, int, int, int]:
-        return self.layers, self.groups, self.heads, self.neurons
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class Unstructured:
     def apply(self) -> None:
         """Set the others to zero. Their gradients are left alone: until the next call they can grow again."""
         for name, mask in (self._masks or {}).items():
-            self._parameters[name].mul_(mask)
+            self._parameters[name].masked_fill_(~mask, 0)
 
     def to_data(self) -> dict[str, int]:
         """How many weights there are and how many are not zero."""

@@ -9,8 +9,9 @@ import torch
 from transformers import Phi3Config, Phi3ForCausalLM
 
 from quant.prune.phi3 import prunable
+from quant.prune.settings import Sizes
 from quant.prune.slicing import silence, sliced, sliced_config
-from quant.prune.units import DOWN, LAYER, O, Sizes, choose, head_dim, layer_scores, sizes_of
+from quant.prune.units import DOWN, LAYER, O, choose, head_dim, layer_scores, sizes_of
 
 
 def small(**changes: object) -> Phi3ForCausalLM:
