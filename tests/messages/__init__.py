@@ -39,6 +39,7 @@ _UNSTABLE = [
     (re.compile(r"top-1 [\d.]+%"), "top-1 #%"),
     (re.compile(r"agreement [\d.]+\d"), "agreement #"),
     (re.compile(r"(onnxruntime|onnxruntime-genai|llama-cpp-python) \d[\w.]*"), r"\1 #"),
+    (re.compile(r"\b\d+\.\d+(?=(, before .*)? nats)"), "#"),
     (re.compile(r"\[Errno \d+\]"), "[Errno #]"),
     (re.compile(r"127\.0\.0\.1(:\d+)?"), "SERVER"),
     (re.compile(r"(# B) {2,}"), r"\1  "),
