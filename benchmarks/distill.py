@@ -2,9 +2,9 @@
 
 The embedded default teaches a student of half its layers (real weights, 30 -> 15) over training.txt of
 `python -m benchmarks.texts TEXTS`; measured on technical.txt and fiction.txt, of which nothing is in it, are the
-student's perplexity and its mean KL from the teacher. One line a seed and method goes into DIR/results.jsonl, and a rerun
-makes only those that are missing; the table gives mean and standard deviation over the seeds. Every method has as many
-steps of stage II. `--device cuda --batch 64 --steps 20000` is the size for a GPU.
+student's perplexity and its mean KL from the teacher. One line a seed and method goes into DIR/results.jsonl, and a
+rerun makes only those that are missing; the table gives mean and standard deviation over the seeds. Every method has as
+many steps of stage II. `--device cuda --batch 64 --steps 20000` is the size for a GPU.
 """
 
 from __future__ import annotations

@@ -31,8 +31,10 @@ from edge.cli import console
 # equal to the first line of the command's docstring.
 COMMANDS = {
     "convert": "Convert a checkpoint for one or more targets, with a proof.",
+    "prune": "Prune a checkpoint while it trains (PLATON): units, or single weights.",
     "distill": "Teach a smaller student; the result is a checkpoint.",
     "heal": "Make an adapter that wins back what quantization loses.",
+    "shrink": "Run a plan: prune, distill, heal and convert in a chain.",
     "chat": "Chat with a bundle, a GGUF file or an ONNX folder.",
     "eval": "Measure artifacts: perplexity, KL divergence, answers to tasks.",
     "verify": "Check a bundle's files, and its numbers against a checkpoint.",
@@ -40,7 +42,6 @@ COMMANDS = {
     "report": "Show a bundle on one HTML page: size, errors, words, speed.",
     "inspect": "Show what is inside a checkpoint, GGUF, ONNX folder or bundle.",
     "targets": "List the targets, or tell what a model fits.",
-    "prune": "Prune a checkpoint while it trains (PLATON): units, or single weights.",
     "lock": "Pin models in models.lock, or check that the pins hold.",
     "pull": "Download models of models.lock and verify every byte.",
     "doctor": "Check this machine: packages, engines, memory, disk, adb.",
