@@ -93,7 +93,7 @@ def distill(
 
     return train(
         parts,
-        torch.optim.AdamW(parts.parameters(), lr=options.rate, weight_decay=0.0),
+        torch.optim.AdamW(parts.parameters(), lr=options.rate, weight_decay=0.0, fused=True),
         order,
         losses,
         options.train,
@@ -181,7 +181,7 @@ def _stage_one(
 
     train(
         stage,
-        torch.optim.AdamW(stage.parameters(), lr=options.filter_rate, weight_decay=0.0),
+        torch.optim.AdamW(stage.parameters(), lr=options.filter_rate, weight_decay=0.0, fused=True),
         order,
         losses,
         replace(options.train, steps=options.filter_steps, warm_up=0),
