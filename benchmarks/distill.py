@@ -2,9 +2,9 @@
 
 The embedded default teaches a student of half its layers (real weights, 30 -> 15) over training.txt of
 `python -m benchmarks.texts TEXTS`; measured on technical.txt and fiction.txt, of which nothing is in it, are the
-student's perplexity and its mean KL from the teacher. One line a seed and method goes into DIR/results.jsonl, and a
-rerun makes only those that are missing; the table gives mean and standard deviation over the seeds. Every method has as
-many steps of stage II. `--device cuda --batch 64 --steps 20000` is the size for a GPU.
+student's perplexity and its mean KL from the teacher. One line a seed and method goes into DIR/results.jsonl; a rerun
+makes only those that are missing; the table gives mean and standard deviation over the seeds. Every method has as many
+steps of stage II. `--device cuda --batch 64 --steps 20000` is the size for a GPU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from edge.cli.console import open_progress, table
 from edge.distill import distill
-from edge.distilling.data import read_words
+from edge.distilling.data import pieces, read_words
 from edge.distilling.plan import DistillRequest, plan
 from edge.sources import resolve
 from quant.distill.models import load_model
@@ -51,6 +51,17 @@ def measure(student: Path, teacher: Path, texts: Path, windows: int, length: int
         found[f"{name} perplexity"] = math.exp(mean(losses))
         found[f"{name} KL"] = mean(divergences)
     return found
+
+
+def training_text(texts: Path, directory: Path, tokens: int) -> Path:
+    """training.txt, or as many evenly spaced pieces of it as hold about twice `tokens`."""
+    whole = list(pieces((texts / "training.txt").read_text(encoding="utf-8"), 20_000))
+    count = min(len(whole), 1 + 2 * tokens * 5 // 20_000)
+    file = directory / "text.txt"
+    file.write_text(
+        "".join(whole[i] for i in np.linspace(0, len(whole) - 1, count).astype(int)), encoding="utf-8"
+    )
+    return file
 
 
 def measure_one(request: DistillRequest, texts: Path, windows: int) -> Row:
@@ -90,7 +101,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--filter-steps", type=int)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--length", type=int, default=128)
@@ -105,13 +116,14 @@ def main() -> None:
         [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     )
     teacher = resolve(options.teacher).directory
+    text = training_text(options.texts, options.directory, options.steps * options.batch * options.length)
     for seed in range(options.seeds):
         for method in options.methods:
             if any(r["seed"] == seed and r["method"] == method for r in rows):
                 continue
             request = DistillRequest(
                 options.teacher,
-                options.texts / "training.txt",
+                text,
                 options.directory / f"{method}-{seed}",
                 method=method,
                 layers=options.layers,

@@ -88,7 +88,16 @@ def _run(plan: DistillPlan) -> Run:
         filters_per_step=s["filters_per_step"],
     )
     examples = Examples(np.maximum(plan.ids, 0), plan.ids >= 0, plan.labels)
-    return Run(plan.directory, request.student, plan.cut, plan.kind, examples, options, request.device)
+    return Run(
+        plan.directory,
+        request.student,
+        plan.cut,
+        plan.kind,
+        examples,
+        options,
+        request.device,
+        request.transfer,
+    )
 
 
 def _record(plan: DistillPlan) -> dict[str, Any]:

@@ -62,6 +62,12 @@ def distill(
     hidden_weight: Annotated[
         float | None, typer.Option(min=0, metavar="A", help="Weight of the hidden states.")
     ] = None,
+    transfer: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="R", help="Train a LoRA of rank R, begun with the teacher's pieces (--student)."
+        ),
+    ] = 0,
     save_every: Annotated[
         int, typer.Option(min=1, metavar="N", help="Steps between states to go on from.")
     ] = 100,
@@ -100,6 +106,7 @@ def distill(
         save_every=save_every,
         bf16=bf16,
         device=device,
+        transfer=transfer,
     )
     plan = make_plan(request, progress)
     if dry_run:

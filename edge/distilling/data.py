@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,32 @@ from edge.runtimes.tokenizer import FolderTokenizer
 
 PROBE = 20_000
 """Characters that two tokenizers are compared over."""
+PIECE = 200_000
+"""Characters that a tokenizer is given at once."""
 
 Ids = NDArray[np.int64]
 
 
 def read_words(text: Path, checkpoint: Path, length: int) -> tuple[Ids, None]:
     """A text file as consecutive windows int64 [n, length] of the checkpoint's tokens; the rest is left out."""
-    ids = FolderTokenizer(checkpoint).encode(_read(text), special=True)
+    tokenizer = FolderTokenizer(checkpoint)
+    ids = [i for piece in pieces(_read(text)) for i in tokenizer.encode(piece, special=True)]
     if len(ids) < length:
         raise UnsupportedError(
             f"{text} has {len(ids)} tokens, one window takes {length}", hint="give a longer text, or --length"
         )
     return np.array(ids[: len(ids) // length * length], np.int64).reshape(-1, length), None
+
+
+def pieces(text: str, size: int = PIECE) -> Iterator[str]:
+    """The text in pieces of about `size` characters that end with a paragraph: a tokenizer takes a hundred bytes for
+    each byte that it is given at once."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n\n", start + size) + 2
+        end = len(text) if end < 2 else end
+        yield text[start:end]
+        start = end
 
 
 def read_labelled(text: Path, checkpoint: Path, config: Mapping[str, Any], length: int) -> tuple[Ids, Ids]:

@@ -40,6 +40,7 @@ class DistillRequest:
     save_every: int = 100
     bf16: bool = False
     device: str = "cpu"
+    transfer: int = 0
 
 
 # alpha 1 and 2 of an encoder are those of TED's SST-2; a decoder's hidden term is relative, so 1 is of its own size.
@@ -100,6 +101,13 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
         student_config, student_shapes = _described(request.student)
         depth, size = int(student_config["num_hidden_layers"]), sum(map(math.prod, student_shapes.values()))
         _check_pair(request, source.directory, config, student_config, kind)
+    if request.transfer and (kind == "encoder" or request.student is None):
+        raise UnsupportedError(
+            "--transfer moves pieces of a decoder into a student with weights of its own",
+            hint="give that student with --student DIR",
+        )
+    if request.transfer:
+        _check_pieces(config, student_config)
     defaults = DEFAULTS[kind]
     length = min(request.length or defaults["length"], int(config["max_position_embeddings"]))
     ids, labels = (
@@ -125,6 +133,7 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
         else 0,
         "filters_per_step": defaults["filters"],
         "bf16": request.bf16,
+        "transfer": request.transfer,
     }
     teacher_size, wide = sum(map(math.prod, shapes.values())), int(config["hidden_size"])
     narrow = int(cut.changes.get("hidden_size", wide)) if cut else int(student_config["hidden_size"])
@@ -185,6 +194,25 @@ def _check_pair(
             )
     if int(student["num_hidden_layers"]) > int(teacher["num_hidden_layers"]):
         raise UnsupportedError("the student has more layers than its teacher", hint="swap the two")
+
+
+def _check_pieces(teacher: dict[str, Any], student: dict[str, Any]) -> None:
+    """A contiguous piece of every teacher matrix, in whole key-value groups, must have the student's shape."""
+
+    def sizes(config: dict[str, Any]) -> tuple[dict[str, int], tuple[int, int]]:
+        heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
+        groups = int(config.get("num_key_value_heads") or heads)
+        whole = {"width": width, "MLP": int(config["intermediate_size"]), "key-value groups": groups}
+        return whole, (int(config.get("head_dim") or width // heads), heads // groups)
+
+    (theirs, their_heads), (own, own_heads) = sizes(teacher), sizes(student)
+    larger = [name for name in own if own[name] > theirs[name]]
+    if larger or own_heads != their_heads:
+        what = f"a larger {larger[0]}" if larger else "other attention heads"
+        raise UnsupportedError(
+            f"--transfer: the student has {what} than its teacher",
+            hint="give a student of the teacher's family, smaller in every size, or leave out --transfer",
+        )
 
 
 def _or(value: int | None, other: int) -> int:

@@ -13,11 +13,13 @@ from quant.distill.cut import Cut, Kind
 from quant.distill.models import Examples, load_model
 from quant.distill.students import cut_student
 from quant.distill.ted import TedOptions, Told, distill
+from quant.distill.transfer import merge, sensitivity, transfer
 
 
 @dataclass(frozen=True)
 class Run:
-    """Teacher and student directories, one of `student` and `cut` given; `device`: cpu or cuda."""
+    """Teacher and student directories, one of `student` and `cut` given; `device`: cpu or cuda. `transfer`: rank
+    of the LoRA that is begun with the teacher's pieces and trained instead of the whole student (0: none)."""
 
     teacher: Path
     student: Path | None
@@ -26,6 +28,7 @@ class Run:
     examples: Examples
     options: TedOptions
     device: str = "cpu"
+    transfer: int = 0
 
 
 def distill_checkpoint(
@@ -44,6 +47,8 @@ def distill_checkpoint(
         student = load_model(run.student, run.kind)
     else:
         student = cut_student(teacher, run.teacher, run.kind, run.cut)
+    if run.transfer:
+        transfer(teacher, student, sensitivity(teacher, run.examples), run.transfer)
     dtype = _stored_type(run.student or run.teacher)
     losses = distill(
         teacher,
@@ -56,6 +61,8 @@ def distill_checkpoint(
         report=report,
         device=run.device,
     )
+    if run.transfer:
+        merge(student)
     write_student(student, output, dtype)
     return losses
 

@@ -60,12 +60,14 @@ def distill(
     report: Told | None = None,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """Train `student` in place; returns the losses of the last step. `teacher` is frozen and left bit for bit.
+    """Train what of `student` requires gradients, in place; returns the losses of the last step. `teacher` is frozen
+    and left bit for bit.
 
     `state`: directory for what an interrupted run needs, each stage a file. Raises what `train` raises.
     """
     freeze(teacher.to(device))
     student.to(device)
+    trained = {p: p.requires_grad for p in student.parameters()}
     said = report or (lambda stage, told: None)
     order = Order(examples, options, device)
     depth = len(layers_of(student))
@@ -85,7 +87,8 @@ def distill(
         with _seeded(options.train.seed):
             own = Filters(depth, student.config.hidden_size, teacher.config.hidden_size, identity=False)
         own.to(device)
-    student.requires_grad_(True)
+    for parameter, wanted in trained.items():
+        parameter.requires_grad_(wanted)
     parts = torch.nn.ModuleDict({"student": student} | ({"filters": own} if own is not None else {}))
 
     def losses(item: Item) -> Losses:
@@ -93,7 +96,9 @@ def distill(
 
     return train(
         parts,
-        torch.optim.AdamW(parts.parameters(), lr=options.rate, weight_decay=0.0),
+        torch.optim.AdamW(
+            [p for p in parts.parameters() if p.requires_grad], lr=options.rate, weight_decay=0.0, fused=True
+        ),
         order,
         losses,
         options.train,
@@ -181,7 +186,7 @@ def _stage_one(
 
     train(
         stage,
-        torch.optim.AdamW(stage.parameters(), lr=options.filter_rate, weight_decay=0.0),
+        torch.optim.AdamW(stage.parameters(), lr=options.filter_rate, weight_decay=0.0, fused=True),
         order,
         losses,
         replace(options.train, steps=options.filter_steps, warm_up=0),

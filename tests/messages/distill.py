@@ -7,6 +7,7 @@ import json
 from typing import Any
 from unittest import mock
 
+from benchmarks.random_checkpoint import SHAPES, write_checkpoint
 from quant.distill.state import save_state
 from tests.encoder_checkpoint import write_encoder
 from tests.messages import World, case
@@ -64,6 +65,20 @@ def students_that_cannot_be(world: World) -> None:
         "bert",
         *SHORT,
     )
+
+
+@case
+def transfer_into_a_cut(world: World) -> None:
+    words = ("--text", text(world), "--layers", "1", "--transfer", "4")
+    world.edge("distill", world.tiny("phi4-mini"), *words, *SHORT)
+
+
+@case
+def transfer_into_a_student_of_other_sizes(world: World) -> None:
+    words = ("--text", text(world), "--transfer", "4", *SHORT)
+    for name, changes in {"wide": {"intermediate_size": 512}, "heads": {"num_key_value_heads": 1}}.items():
+        write_checkpoint(world.path / name, SHAPES["phi4-mini"] | changes)
+        world.edge("distill", world.tiny("phi4-mini"), "--student", name, *words)
 
 
 @case
