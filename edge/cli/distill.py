@@ -85,6 +85,17 @@ def distill(
     if method == "moe":
         from edge.distilling import moe
 
+        moe.refuse_unused(
+            {
+                "--layers": layers,
+                "--hidden": hidden,
+                "--student": student,
+                "--filter-steps": filter_steps,
+                "--kl": kl,
+                "--hidden-weight": hidden_weight,
+                "--device": None if device == "cpu" else device,
+            }
+        )
         mixture = moe.MoeRequest(
             teacher=teacher,
             text=text,

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,16 @@ def plan(request: MoeRequest, progress: Progress | None = None) -> MoePlan:
     # Weight, gradient and Adam's two moments; four copies of the logits of teacher and student.
     memory = 4 * (decoder.parameters + 4 * size) + 16 * request.batch * length * decoder.vocab_size
     return MoePlan(request, source.directory, source.source, decoder.parameters, size, memory, ids)
+
+
+def refuse_unused(options: Mapping[str, object]) -> None:
+    """UnsupportedError that names the first of these options of the other methods that is given (not None)."""
+    for name, value in options.items():
+        if value is not None:
+            raise UnsupportedError(
+                f"--method moe has no use for {name}: the mixture has its teacher's layers, and learns its answers",
+                hint=f"leave {name} away; `edge distill --layers` makes a smaller dense student first",
+            )
 
 
 def distill(planned: MoePlan, progress: Progress | None = None) -> dict[str, Any]:

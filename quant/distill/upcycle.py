@@ -75,7 +75,7 @@ def upcycle(checkpoint: Checkpoint, decoder: Decoder, directory: Path, settings:
 
 def check(decoder: Decoder) -> None:
     """UnsupportedError for a decoder that PhiMoE's layout cannot say: not plain, or with partly rotated heads."""
-    require_plain(decoder, "PhiMoE's layout", _PLAIN)
+    require_plain(decoder, "upcycling", _PLAIN)
     if decoder.rope.dim != decoder.attention.head_dim:
         raise UnsupportedError(
             f"{decoder.architecture} rotates {decoder.rope.dim} of {decoder.attention.head_dim} channels of a head, "
