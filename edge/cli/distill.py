@@ -10,6 +10,7 @@ import typer
 from edge.cli import complete, console
 
 if TYPE_CHECKING:
+    from edge.distilling.moe import MoeRequest
     from edge.distilling.plan import DistillPlan
 
 
@@ -29,8 +30,10 @@ def distill(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The student's directory.")],
     method: Annotated[
-        Literal["ted", "lwd", "kd", "ft"],
-        typer.Option(help="Filtered hidden states, raw ones, the teacher's answers, or the text alone."),
+        Literal["ted", "lwd", "kd", "ft", "moe"],
+        typer.Option(
+            help="Filtered hidden states, raw ones, the teacher's answers, the text alone; or a mixture of experts."
+        ),
     ] = "ted",
     layers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Layers of the student, evenly spaced teacher's.")
@@ -41,6 +44,9 @@ def distill(
     student: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A student of its own instead of a cut teacher.")
     ] = None,
+    experts: Annotated[
+        int, typer.Option(min=2, metavar="N", help="moe: copies of each MLP, two for every token.")
+    ] = 4,
     steps: Annotated[int, typer.Option(min=1, metavar="S", help="Steps of training.")] = 500,
     filter_steps: Annotated[
         int | None, typer.Option(min=1, metavar="S", help="Steps of TED's first stage. [default: a quarter]")
@@ -82,6 +88,35 @@ def distill(
     directory for `edge convert`, with a shrink.json that says how it was made. Stopped, by Ctrl-C too, the same
     command goes on where it was.
     """
+    if method == "moe":
+        from edge.distilling import moe
+
+        moe.refuse_unused(
+            {
+                "--layers": layers,
+                "--hidden": hidden,
+                "--student": student,
+                "--filter-steps": filter_steps,
+                "--kl": kl,
+                "--hidden-weight": hidden_weight,
+                "--device": None if device == "cpu" else device,
+            }
+        )
+        mixture = moe.MoeRequest(
+            teacher=teacher,
+            text=text,
+            output=output,
+            experts=experts,
+            steps=steps,
+            seed=seed,
+            batch=batch,
+            length=length or moe.LENGTH,
+            rate=moe.RATE if rate is None else rate,
+            save_every=save_every,
+            bf16=bf16,
+        )
+        _distill_moe(mixture, dry_run=dry_run, as_json=as_json)
+        return
     from edge.distill import distill as run
     from edge.distilling.plan import DistillRequest
     from edge.distilling.plan import plan as make_plan
@@ -122,6 +157,28 @@ def distill(
         f"{output}: {plan.student_parameters / 1e6:.1f} M parameters of {plan.teacher_parameters / 1e6:.1f} M"
     )
     console.write(f"next: edge convert {output} --target cpu")
+
+
+def _distill_moe(request: MoeRequest, *, dry_run: bool, as_json: bool) -> None:
+    from edge.distilling import moe
+
+    progress = console.open_progress(quiet=as_json)
+    plan = moe.plan(request, progress)
+    if not dry_run:
+        record = moe.distill(plan, progress)
+    progress.done()
+    if as_json:
+        console.write_json(plan.to_data() | {"memory": plan.memory} if dry_run else record)
+        return
+    console.write(
+        f"{request.output}: {plan.student_parameters / 1e6:.1f} M parameters in {request.experts} experts a layer, "
+        f"of {plan.teacher_parameters / 1e6:.1f} M dense ones"
+    )
+    console.write(
+        f"memory: about {console.size(plan.memory)}"
+        if dry_run
+        else f"next: edge convert {request.output} --target cpu"
+    )
 
 
 def _write_plan(plan: DistillPlan) -> None:

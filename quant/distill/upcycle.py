@@ -56,15 +56,9 @@ class _Tensor:
 def upcycle(checkpoint: Checkpoint, decoder: Decoder, directory: Path, settings: Upcycling) -> None:
     """Write the mixture into the folder `directory`, which exists. Values keep the dtype of the embedding.
 
-    UnsupportedError for a decoder that PhiMoE's layout cannot say: not plain, or with partly rotated heads.
+    UnsupportedError as `check`.
     """
-    require_plain(decoder, "PhiMoE's layout", _PLAIN)
-    if decoder.rope.dim != decoder.attention.head_dim:
-        raise UnsupportedError(
-            f"{decoder.architecture} rotates {decoder.rope.dim} of {decoder.attention.head_dim} channels of a head, "
-            "and PhiMoE's layout rotates them all",
-            hint=_PLAIN,
-        )
+    check(decoder)
     dtype = checkpoint.weight_dtype(decoder.embedding)
     tensors = dict(_Layout(checkpoint, decoder, settings).tensors())
     numpy_dtype = checkpoint.read(decoder.embedding.parts[0].tensor, 0, 0).dtype
@@ -77,6 +71,25 @@ def upcycle(checkpoint: Checkpoint, decoder: Decoder, directory: Path, settings:
     write_tensors(directory / "model.safetensors", shapes, rows)
     config = _config(checkpoint.config, decoder, settings)
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def check(decoder: Decoder) -> None:
+    """UnsupportedError for a decoder that PhiMoE's layout cannot say: not plain, or with partly rotated heads."""
+    require_plain(decoder, "upcycling", _PLAIN)
+    if decoder.rope.dim != decoder.attention.head_dim:
+        raise UnsupportedError(
+            f"{decoder.architecture} rotates {decoder.rope.dim} of {decoder.attention.head_dim} channels of a head, "
+            "and PhiMoE's layout rotates them all",
+            hint=_PLAIN,
+        )
+
+
+def parameters(decoder: Decoder, experts: int) -> int:
+    """Weights of the mixture."""
+    width, attention = widened(decoder.hidden_size), decoder.attention
+    heads = attention.head_dim * (2 * attention.heads + 2 * attention.kv_heads)
+    layer = width * (heads + experts * (1 + 3 * decoder.intermediate_size) + 4)
+    return decoder.depth * layer + width * (2 * decoder.vocab_size + 2)
 
 
 def widened(width: int) -> int:

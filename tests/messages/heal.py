@@ -1,13 +1,10 @@
-"""Healing and upcycling: what cannot be, and a training that comes to nothing."""
+"""Healing: what it says, what cannot be healed, and a training that comes to nothing."""
 
 from __future__ import annotations
 
 import sys
 from unittest import mock
 
-from converters.checkpoint import Checkpoint
-from converters.models import describe
-from quant.distill.upcycle import Upcycling, upcycle
 from tests.messages import World, case
 
 
@@ -48,9 +45,3 @@ def adalora_that_cannot_share_ranks_out(world: World) -> None:
     world.edge(*words, "--steps", "0")
     world.edge(*words, "--steps", "9")
     world.edge(*words, "--steps", "10", "--rate", "0")
-
-
-@case
-def upcycling_of_partly_rotated_heads(world: World) -> None:
-    with Checkpoint.open(world.path / world.tiny("phi4-mini")) as checkpoint:
-        world.call(upcycle, checkpoint, describe(checkpoint), world.path, Upcycling())

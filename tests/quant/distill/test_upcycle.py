@@ -18,7 +18,7 @@ from edge.progress import Silent
 from quant.adapters.training import load_model
 from quant.distill.moe import MoeTraining, load_student, save, train
 from quant.distill.training import Report, TrainOptions
-from quant.distill.upcycle import Upcycling, lift, upcycle, widened
+from quant.distill.upcycle import Upcycling, lift, parameters, upcycle, widened
 
 Tiny = Callable[..., Path]
 IDS = [int(i) for i in np.random.default_rng(0).integers(3, 250, 40)]
@@ -43,6 +43,7 @@ def test_the_mixture_says_what_the_dense_model_says(tiny: Tiny, tmp_path: Path, 
     with Checkpoint.open(tmp_path) as checkpoint:
         mixture = describe(checkpoint)
         assert mixture.has_experts
+        assert mixture.parameters == parameters(decoder, 4)
         found = logits(checkpoint, mixture, IDS)
     # float32 through matrices with other entries.
     np.testing.assert_allclose(found, expected, atol=2e-4, rtol=0)
