@@ -36,6 +36,7 @@ MULTIMODAL: dict[str, tuple[Layout, int]] = {
 """Layout, and pixels of a crop."""
 CUT = "SmolLM2-135M, 2 layers"
 SOC = "SM8650"
+REFUSED = "refused"
 HEADER = ("model", "target", "artifact", "written", "loads", "runs here", "cosine", "top-1", "executed on")
 
 
@@ -55,7 +56,8 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         figures = ["" if x is None else f"{x:.4f}" for x in (self.cosine,)]
         figures += ["" if x is None else f"{x:.0%}" for x in (self.top1,)]
-        yes = ["yes", "yes" if self.loads else "no", "yes" if self.runs else "no"]
+        written = "no" if self.artifact.startswith(REFUSED) else "yes"
+        yes = [written, "yes" if self.loads else "no", "yes" if self.runs else "no"]
         return (self.model, self.target, self.artifact, *yes, *figures, self.where)
 
 
@@ -79,18 +81,19 @@ def rows(work: Path) -> Iterator[Row]:
 
 def _rows(model: str, checkpoint: Path, target: str, output: Path) -> Iterator[Row]:
     socs = (SOC,) if load_targets()[target].format == "npu" else ()
+    context = 1024 if model in MULTIMODAL else 128  # an image of Phi-4-multimodal takes 673 tokens
     request = ConvertRequest(
-        str(checkpoint), (target,), context=128, output=output, socs=socs, allow_unproven=True, threads=1
+        str(checkpoint), (target,), context=context, output=output, socs=socs, allow_unproven=True, threads=1
     )
     try:
         report = convert(plan(request), Silent())
     except EdgeError as error:
-        yield Row(model, target, f"refused: {error.cause}", False, False, None, None, "")
+        yield Row(model, target, f"{REFUSED}: {error.cause}", False, False, None, None, "")
         return
     assert report.proof is not None
     for name, result in report.proof["variants"].items():
         parts = {name: result.get("fidelity")}
-        parts |= {f"{name}, {prompt}": each["fidelity"] for prompt, each in result.get("prompts", {}).items()}
+        parts |= {f"{name}, {prompt}": p["fidelity"] for prompt, p in result.get("prompts", {}).items()}
         parts |= {f"{name}, adapter {each}": r["fidelity"] for each, r in result.get("adapters", {}).items()}
         for part, found in parts.items():
             figures = (found["cosine"], found["top1"]) if found else (None, None)

@@ -45,15 +45,16 @@ def write_multimodal(
     crop: int = CROP,
     vocab_size: int | None = None,
     full_layers: int | None = None,
+    tower: Tower | None = None,
     **text: Any,
 ) -> None:
     """Write config, bf16 safetensors and tokenizer files into `directory` (made if missing). The same arguments give
     the same bytes. `adapters`: of no effect but for phi4_multimodal, which can do without. `crop`: pixels of a crop's
     side; 448 in Phi-4-multimodal and 336 in Phi-3-vision. `vocab_size`: a small one, of phi4_multimodal alone, whose
     config says the ids of image and speech: then the last two. `full_layers`: phi4mm at its true width, with so many
-    layers in each part. `text`: other keys of the config."""
+    layers in each part. `tower`: sizes of Phi-4's vision encoder. `text`: other keys of the config."""
     directory.mkdir(parents=True, exist_ok=True)
-    config, tower = config_of(layout, crop) | text, Tower()
+    config, tower = config_of(layout, crop) | text, tower or Tower()
     if full_layers is not None:
         if layout != "phi4mm":
             raise ValueError("only phi4mm is known at its true width")
@@ -61,6 +62,9 @@ def write_multimodal(
     kind: Kind = "spm" if layout == "phi3_v" else "bpe" if vocab_size else "bpe-multimodal"
     ids = write_tokenizer(directory, kind)
     ends = [ids["<|end|>"], ids["<|endoftext|>"]]
+    if layout == "phi4_multimodal":
+        sizes = {"hidden_size": tower.channels, "intermediate_size": tower.inner}
+        config["vision_config"] |= sizes | {"num_hidden_layers": tower.layers}
     if vocab_size:
         config |= {"vocab_size": vocab_size, "eos_token_id": ends}
         config |= {"bos_token_id": ends[1], "pad_token_id": ends[1]}

@@ -16,7 +16,6 @@ from converters.forward import (
     masked,
     norm,
     rms_norm,
-    softmax,
     swiglu_mix,
 )
 from converters.hybrid import (
@@ -27,6 +26,7 @@ from converters.hybrid import (
     HybridDecoder,
     Mamba,
 )
+from converters.routing import softmax
 
 
 @dataclass

@@ -13,6 +13,10 @@ from converters.errors import UnsupportedError
 from converters.peft import CONFIG, WEIGHTS, attach
 from converters.strict_json import shown
 from edge.bundle import sha256
+from quant.recipe import Recipe
+
+MADE_FOR = "recipe.json"
+"""Beside an adapter that `edge heal` made: the recipe of the weights that it was made for."""
 
 
 def parse(word: str) -> tuple[str, Path]:
@@ -43,6 +47,20 @@ def base_notes(words: Sequence[str], model: str) -> list[str]:
         base = read_json(directory.resolve(), CONFIG).get("base_model_name_or_path")
         if isinstance(base, str) and base and PurePosixPath(base).name.casefold() not in model.casefold():
             notes.append(f"adapter {name} says that it was trained on {shown(base)}, this is {model}")
+    return notes
+
+
+def recipe_notes(words: Sequence[str], variant: str, recipe: Recipe) -> list[str]:
+    """A line for each adapter that makes up for the rounding of another recipe than that of `variant`."""
+    notes = []
+    for name, directory in map(parse, words):
+        if (directory / MADE_FOR).is_file():
+            made_for = read_json(directory.resolve(), MADE_FOR)
+            if made_for != recipe.to_data():
+                notes.append(
+                    f"{variant}: adapter {name} was made for weights stored by recipe {shown(made_for.get('name'))}, "
+                    f"these are stored by {recipe.name}: it makes up for another rounding"
+                )
     return notes
 
 

@@ -16,7 +16,7 @@ def format_of(target: Target, model: Decoder | Multimodal) -> str:
         return target.format
     if target.format != "onnx":
         raise UnsupportedError(
-            f"target '{target.name}' takes text alone, {model.decoder.architecture} {' and '.join(model.senses)} too",
+            f"target '{target.name}' takes text alone, this model {' and '.join(model.senses)} too",
             hint="--target cpu takes all of it, --target android its text",
         )
     return MULTIMODAL
@@ -24,7 +24,10 @@ def format_of(target: Target, model: Decoder | Multimodal) -> str:
 
 def recipe_of(recipe: Recipe, model: Decoder | Multimodal) -> Recipe:
     """`recipe`, where it is a target's own and not a person's, with what suits encoders."""
-    return recipe.with_encoders() if isinstance(model, Multimodal) else recipe
+    if not isinstance(model, Multimodal):
+        return recipe
+    parts = (("vision", model.vision), ("speech", model.speech))
+    return recipe.with_encoders([kind for kind, part in parts if part])
 
 
 def notes_of(name: str, format_name: str, model: Decoder | Multimodal) -> list[str]:

@@ -14,7 +14,7 @@ from converters.errors import CheckpointError, UnsupportedError
 from converters.models import describe_whole
 from converters.multimodal import Multimodal, text_of
 from converters.rooms import ADAPTER_ROOMS, ROOMS, described, rewriting
-from edge.adapters import base_notes, with_adapters
+from edge.adapters import base_notes, recipe_notes, with_adapters
 from edge.bundle import is_bundle
 from edge.calibration_cost import CalibrationPlan, plan_calibration
 from edge.calibration_text import read_text
@@ -92,6 +92,8 @@ def plan(
     output = request.output or Path("bundles") / f"{source.name}-{'-'.join(t.name for t in targets)}"
     notes = ([mixed.note()] if mixed else []) + _notes(variants, model)
     notes += base_notes(request.adapters, source.source)
+    for variant in variants:
+        notes += recipe_notes(request.adapters, variant.name, variant.recipe)
     notes += emulation_note(variants, decoder) if request.proof else []
     calibration = _calibration(request, source.directory, decoder, variants)
     if is_bundle(output):

@@ -112,7 +112,7 @@ def _compare(
         bits = [storage_bits(decoder, recipe) for recipe in recipes]
     else:
         progress.note(f"{decoder.architecture} has layers of other matrices: their errors are not drawn")
-    reference = CheckpointReference(checkpoint, name=bundle.name)
+    reference = CheckpointReference(checkpoint, decoder, name=bundle.name)
     shortest = min(variant.context_length for variant in bundle.variants)
     length = min(LENGTH, shortest, len(reference.encode(text)) + (reference.bos is not None))
     evaluations = [

@@ -96,14 +96,14 @@ class Recipe:
         coded = (replace(rule, method="gptq") if rule.storage in FORMATS else rule for rule in rest)
         return Recipe(f"{self.name} calibrated", (*heads, *coded), self.activations)
 
-    def with_encoders(self) -> Recipe:
-        """The same for a decoder, and int8 at least for encoders and built-in adapters (`vision.*`, `speech.*`).
+    def with_encoders(self, kinds: Iterable[str] = ("vision", "speech")) -> Recipe:
+        """The same for a decoder, and int8 at least for encoders and built-in adapters of the names `kinds`.
 
         They are a small part of a model, and what they get wrong, every later token sees.
         """
         if self._rule_of("vision.").storage not in ("int4", "int4_asym", "int5"):
             return self
-        rules = tuple(Rule(f"{kind}[.:]*", "int8", "rtn") for kind in ("vision", "speech"))
+        rules = tuple(Rule(f"{kind}[.:]*", "int8", "rtn") for kind in kinds)
         return replace(self, rules=(*rules, *self.rules))
 
     def to_calibrate(self, decoder: Decoder) -> list[Weight]:

@@ -45,9 +45,7 @@ def write_tensors(file: Path, shapes: Shapes, rows: Callable[[str], Iterator[NDA
         raise ValueError(f"{file.name}: {written} bytes written, the header says {at}")
 
 
-def rewrite(
-    checkpoint: Checkpoint, directory: Path, replaced: Callable[[str], NDArray[Any] | None]
-) -> None:
+def rewrite(checkpoint: Checkpoint, directory: Path, replaced: Callable[[str], NDArray[Any] | None]) -> None:
     """The checkpoint in the folder `directory`, which exists: side files as they are, every tensor in one file.
 
     `replaced`: the values [rows, ...] that a tensor gets, of its own dtype and shape, or None to keep it.

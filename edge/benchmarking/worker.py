@@ -24,7 +24,7 @@ import numpy as np
 from converters.errors import EdgeError
 from edge import machine
 from edge.formats import GENAI, LLAMA_CPP
-from edge.runtimes import EngineSettings, Runtime, open_runtime
+from edge.runtimes import EngineSettings, Perceiving, Runtime, open_runtime
 
 
 def _main() -> None:
@@ -87,9 +87,13 @@ def _import_engine(artifact: Path) -> None:
 
 
 def _random_ids(runtime: Runtime, seed: int) -> list[int]:
-    """As many as the context holds. Any token costs the same in a dense model, and random ones suit every model."""
+    """As many as the context holds. Any token costs the same in a dense model, and random ones suit every model but for
+    the places of images and recordings, which are among those that end an answer."""
     generator = np.random.default_rng(seed)
-    return [int(i) for i in generator.integers(runtime.vocab_size, size=runtime.context_length)]
+    ids = generator.integers(runtime.vocab_size, size=runtime.context_length)
+    if isinstance(runtime, Perceiving):
+        ids[np.isin(ids, list(runtime.dialect().stop_ids))] = 0
+    return [int(i) for i in ids]
 
 
 def _run(runtime: Runtime, ids: list[int], request: dict[str, Any]) -> dict[str, Any]:

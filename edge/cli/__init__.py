@@ -31,6 +31,8 @@ from edge.cli import console
 # equal to the first line of the command's docstring.
 COMMANDS = {
     "convert": "Convert a checkpoint for one or more targets, with a proof.",
+    "distill": "Teach a smaller student; the result is a checkpoint.",
+    "heal": "Make an adapter that wins back what quantization loses.",
     "chat": "Chat with a bundle, a GGUF file or an ONNX folder.",
     "eval": "Measure artifacts: perplexity, KL divergence, answers to tasks.",
     "verify": "Check a bundle's files, and its numbers against a checkpoint.",

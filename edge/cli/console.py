@@ -68,7 +68,8 @@ def proof_lines(proof: Mapping[str, Any] | None) -> list[str]:
         for encoder, error in result.get("encoders", {}).items():
             lines.append(f"  {encoder} encoder: features {error['relative_error']:.2%} off the checkpoint's")
         for prompt, found in result.get("prompts", {}).items():
-            lines.append(f"  with {prompt}: {'; '.join(_figures(found))}")
+            left_out = f"not proven, {found['tokens']} tokens are longer than the context"
+            lines.append(f"  with {prompt}: {'; '.join(_figures(found)) or left_out}")
         for adapter, found in result.get("adapters", {}).items():
             effect = f"KL {found['effect']['kl_mean']:.2g} away from the model without it"
             lines.append(f"  adapter {adapter}: {'; '.join([effect, *_figures(found)])}")

@@ -45,10 +45,13 @@ class CheckpointReference:
 
     runtime = "float32 evaluation of the checkpoint"
 
-    def __init__(self, checkpoint: Checkpoint, *, name: str | None = None) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, decoder: Decoder | None = None, *, name: str | None = None
+    ) -> None:
+        """decoder: the checkpoint's, where it is described already."""
         self.name = name or checkpoint.directory.name
         self._checkpoint = checkpoint
-        self._decoder: Decoder = text_of(describe_whole(checkpoint))
+        self._decoder: Decoder = decoder or text_of(describe_whole(checkpoint))
         self._tokenizer = FolderTokenizer(checkpoint.directory)
         self._hidden: dict[bytes, NDArray[np.float32]] = {}
         self.vocab_size = self._decoder.vocab_size

@@ -40,7 +40,8 @@ def prove_media(
     checkpoint: Checkpoint, model: Multimodal, subject: Subject, ids: Sequence[int], progress: Progress
 ) -> tuple[dict[str, Any], list[str]]:
     """{"encoders": what rounding costs their features, "prompts": {kinds: {tokens, fidelity, quality}}}, and what
-    failed. `ids`: of a text, of which TOKENS follow the media."""
+    failed. A prompt that the context cannot hold is left out, and says so. `ids`: of a text, of which TOKENS follow
+    the media."""
     text = list(ids[:TOKENS])
     failures: list[str] = []
     found: dict[str, Any] = {"encoders": {}, "prompts": {}}
@@ -48,10 +49,19 @@ def prove_media(
         shown = _shown(checkpoint, model, Path(folder))
         for kind in shown:
             progress.stage(f"prove {subject.name}: {kind} encoder", 1, "runs")
-            found["encoders"][kind] = _features(checkpoint, model, subject, shown[kind])
+            try:
+                found["encoders"][kind] = _features(checkpoint, model, subject, shown[kind])
+            except MachineError:
+                raise
+            except EdgeError as error:
+                failures.append(f"{kind} encoder: {error.cause}")
             progress.advance(1)
         for kinds in [[kind] for kind in shown] + ([list(shown)] if len(shown) > 1 else []):
             name = " and ".join(kinds)
+            length = sum(shown[kind].places for kind in kinds) + len(text)
+            if length > subject.context_length:
+                found["prompts"][name] = {"tokens": length, "left_out": "longer than the context"}
+                continue
             progress.stage(f"prove {subject.name}: {name}", len(text), "tokens")
             try:
                 prompt, wrong = _prompt(checkpoint, model, subject, [shown[kind] for kind in kinds], text)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder, Rows, Weight
 
 Floats = NDArray[np.float32]
@@ -52,8 +51,3 @@ def linears(decoder: Decoder) -> list[Linear]:
         )
         for tensor, weights in found.items()
     ]
-
-
-def read(checkpoint: Checkpoint, linear: Linear) -> NDArray[Any]:
-    """The whole tensor as stored, [out, in]."""
-    return checkpoint.read(linear.tensor)

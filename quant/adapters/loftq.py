@@ -13,14 +13,17 @@ never ends further away than no correction at all. The nearest of all is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from converters.checkpoint import Checkpoint
+from quant.adapters.linears import Floats, Linear, Pairs, RoundTrip
+from quant.tensor_file import rewrite
 
 
 @dataclass(frozen=True)
@@ -81,3 +84,44 @@ def best_approximation(matrix: Floats, rank: int) -> tuple[Floats, Floats]:
     missing = rank - len(a)
     a, b = np.pad(a, ((0, missing), (0, 0))), np.pad(b, ((0, 0), (0, missing)))
     return np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32)
+
+
+def correct_checkpoint(
+    checkpoint: Checkpoint,
+    found: Sequence[Linear],
+    round_trip: RoundTrip,
+    directory: Path,
+    *,
+    rank: int,
+    iterations: int,
+    advance: Callable[[int], None],
+) -> tuple[Pairs, list[dict[str, Any]]]:
+    """Write the checkpoint of the bases into `directory`; the pairs, and of each layer {module, rank, errors}.
+
+    One tensor is in memory at a time. `advance` is told 1 after each layer.
+    """
+    by_tensor = {linear.tensor: linear for linear in found}
+    pairs: Pairs = {}
+    told: dict[str, dict[str, Any]] = {}
+
+    def base(tensor: str) -> NDArray[Any] | None:
+        if (linear := by_tensor.get(tensor)) is None:
+            return None
+        correction = correct(
+            checkpoint.read(tensor),
+            lambda rows: linear.deployed(round_trip, rows),
+            rank=min(rank, *linear.shape),
+            iterations=iterations,
+        )
+        pairs[linear.module] = correction.a, correction.b
+        told[linear.module] = {
+            "module": linear.module,
+            "rank": len(correction.a),
+            "errors": [round(error, 6) for error in correction.errors],
+        }
+        advance(1)
+        return correction.base
+
+    rewrite(checkpoint, directory, base)
+    order = [linear.module for linear in found]
+    return {module: pairs[module] for module in order}, [told[module] for module in order]

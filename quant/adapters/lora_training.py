@@ -27,7 +27,7 @@ def heal(
     """The pairs of the adapter in the folder `adapter` after training beside `model`, and the losses."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        adapted = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
+        adapted: Any = PeftModel.from_pretrained(model, str(adapter), is_trainable=True)
     losses = train(adapted, teacher, windows, training, advance=advance)
     pairs: Pairs = {}
     for linear in linears:

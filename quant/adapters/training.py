@@ -5,9 +5,8 @@ The loss is KL(teacher || student) a token, so any text will do, and no answers 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
-from converters.errors import UnsupportedError
 from quant.adapters.linears import RoundTrip
+from quant.distill import training as loop
+from quant.distill.training import Report, TrainOptions, sample
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,15 @@ class Training:
     rate: float = 2e-4
     batch: int = 2
     seed: int = 0
-    clip: float = 1.0
-
-    def to_data(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def rate_at(self, step: int) -> float:
-        """Of step 0 .. steps - 1."""
-        warm = max(1, self.steps // 10)
-        return self.rate * min((step + 1) / warm, (self.steps - step) / max(1, self.steps - warm))
 
 
 def load_model(directory: Path) -> Any:
     """transformers' model of a checkpoint, float32, frozen, without dropout."""
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
+    # Its bars and its advice on keys of config.json are not ours to pass on.
+    quiet: Any = transformers_logging
+    quiet.set_verbosity_error()
+    quiet.disable_progress_bar()
+    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
     return model.requires_grad_(requires_grad=False).eval()
 
 
@@ -76,35 +72,34 @@ def train(
     after_step: Callable[[int], None] | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> list[float]:
-    """Train what of `student` has gradients; windows: token ids [n, length]. Returns the loss of each step.
+    """Train what of `student` has gradients; windows: token ids [n, length]. Returns the divergence of each step.
 
-    after_step: told 1 .. steps after the optimizer's step, with the gradients still there. UnsupportedError when a
-    loss is not finite.
+    `after_step` as `quant.distill.training.train` calls it, whose errors these are. `advance` is told 1 a step.
     """
-    order = np.random.default_rng(training.seed)
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=training.rate, weight_decay=0.0)
-    losses: list[float] = []
-    for step in range(training.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = training.rate_at(step)
-        batch = torch.from_numpy(windows[order.integers(len(windows), size=training.batch)])
+
+    def losses(batch: torch.Tensor) -> dict[str, torch.Tensor]:
         with torch.no_grad():
             expected = teacher(input_ids=batch, use_cache=False).logits
-        loss = divergence(expected, student(input_ids=batch, use_cache=False).logits)
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise UnsupportedError(
-                f"the loss is {losses[-1]} at step {step + 1} of {training.steps}; nothing is written",
-                hint=f"a smaller --rate than {training.rate:g}",
-            )
-        optimizer.zero_grad()
-        total = loss if regularizer is None else loss + regularizer()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, training.clip)
-        optimizer.step()
-        if after_step is not None:
-            after_step(step + 1)
+        kl = divergence(expected, student(input_ids=batch, use_cache=False).logits)
+        return {"kl": kl} if regularizer is None else {"kl": kl, "regularizer": regularizer()}
+
+    told: list[float] = []
+
+    def report(step: Report) -> None:
+        told.append(step.losses["kl"])
         if advance is not None:
             advance(1)
-    return losses
+
+    options = TrainOptions(training.steps, seed=training.seed, warm_up=training.steps // 10)
+    loop.train(
+        student,
+        optimizer,
+        lambda step: torch.from_numpy(windows[sample(training.seed, step, len(windows), training.batch)]),
+        losses,
+        options,
+        report=report,
+        after_step=after_step,
+    )
+    return told

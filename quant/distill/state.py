@@ -53,12 +53,10 @@ def load_state(path: Path, parts: Mapping[str, Stateful], *, run: str) -> int:
         pass  # a file that may not be read is no damaged one
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-        found, step, generators = data["run"], int(data["step"]), data["generators"]
-        states = {name: data["parts"][name] for name in parts}
-    except Exception as error:  # torch names no closed set of what a damaged archive raises
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} is damaged: {reason[:120]}", hint=remove) from None
-    if found != run:
+        found, step, generators, states = data["run"], int(data["step"]), data["generators"], data["parts"]
+    except Exception:  # torch names no closed set of what a damaged archive raises
+        raise CheckpointError(f"{path} is damaged, or no state of a training", hint=remove) from None
+    if found != run or set(states) != set(parts):
         raise UnsupportedError(
             f"{path} is the state of a run with other settings or inputs",
             hint=f"give the same options as then, or {remove}",

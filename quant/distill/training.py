@@ -140,7 +140,7 @@ def has_bf16(device: str) -> bool:
     """Whether bfloat16 products run in hardware there: elsewhere they are right, and slower than float32."""
     if device.startswith("cuda"):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    found: Mapping[str, Any] = torch.cpu.get_capabilities()
+    found: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 

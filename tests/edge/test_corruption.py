@@ -114,6 +114,9 @@ class CorruptWriter:
     def __init__(self, writer: Any, corrupt: Corrupt) -> None:
         self.writer, self.corrupt = writer, corrupt
 
+    def holds(self, weight: Weight) -> bool:
+        return bool(self.writer.holds(weight))
+
     def write(self, weight: Weight, start: int, rows: Encoded) -> None:
         self.writer.write(weight, start, self.corrupt(weight, start, rows))
 
@@ -167,7 +170,7 @@ def refused(
     [
         ("android", swap_k_and_v, r"layers\.0\.attention\.k: row"),
         ("cpu", swap_k_and_v, r"layers\.0\.attention\.k: row"),
-        ("android", reverse_short_factors, "rotary cos"),
+        ("android", reverse_short_factors, "rope_factors_short"),
         ("cpu", reverse_short_factors, "rotary cos"),
         ("cpu", reverse_long_factors, "rotary cos"),  # llama.cpp is capped below the switch
         ("android", double_eps, "layer_norm_rms_epsilon is 2e-05, must be 1e-05"),

@@ -95,7 +95,7 @@ def test_the_engine_reports_a_disk_that_is_full(bundle: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(bundle / "onnx-int4")],
-        input='{"ids": [1, 2], "text": ""}', capture_output=True, text=True, check=True,
+        input='{"ids": [1, 2], "text": "", "adapter": null, "media": []}', capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "No space left" in done.stdout
     assert '"machine"' in done.stdout

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
 from converters.models import describe
-from quant.adapters.linears import linears, read
+from quant.adapters.linears import linears
 from quant.adapters.loftq import best_approximation, correct
 from quant.blocks import INT4, dequantize
 from quant.recipe import Recipe
@@ -81,7 +81,7 @@ def test_the_quantizer_is_the_recipes_own(tiny: Tiny) -> None:
     recipe = Recipe.preset("int4")
     with Checkpoint.open(tiny("phi4-mini", dtype="f32")) as checkpoint:
         linear = linears(describe(checkpoint))[0]
-        weight = read(checkpoint, linear)
+        weight = checkpoint.read(linear.tensor)
 
     def round_trip(rows: NDArray[Any]) -> NDArray[np.float32]:
         return linear.deployed(lambda w, i, raw: recipe.decode(recipe.encode(w, raw, start=i)), rows)

@@ -1,0 +1,1 @@
+"""What `edge distill` reads and decides before it trains."""

@@ -1,0 +1,191 @@
+"""The plan of a distillation: which student, what it is compared with, over which examples, in how much memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.checkpoint import Checkpoint
+from converters.errors import UnsupportedError
+from edge.distilling import data
+from edge.progress import Progress
+from edge.sources import resolve
+from quant.distill.cut import Cut, Kind, kept_parameters, layer_map, plan_cut
+
+
+@dataclass(frozen=True)
+class DistillRequest:
+    """What a person asks for. None: what the kind of the model suggests. kl, hidden: the paper's alpha 1 and 2."""
+
+    teacher: str
+    text: Path
+    output: Path
+    method: Literal["ted", "lwd", "kd", "ft"] = "ted"
+    layers: int | None = None
+    hidden: int | None = None
+    student: Path | None = None
+    steps: int = 500
+    seed: int = 0
+    batch: int = 8
+    length: int | None = None
+    rate: float | None = None
+    kl: float | None = None
+    hidden_weight: float | None = None
+    filter_steps: int | None = None
+    save_every: int = 100
+    bf16: bool = False
+    device: str = "cpu"
+
+
+# alpha 1 and 2 of an encoder are those of TED's SST-2; a decoder's hidden term is relative, so 1 is of its own size.
+DEFAULTS: dict[Kind, dict[str, Any]] = {
+    "encoder": {"rate": 5e-5, "kl": 20.0, "hidden": {"ted": 20.0, "lwd": 1.0}, "length": 128, "filters": 0},
+    "decoder": {"rate": 3e-4, "kl": 1.0, "hidden": {"ted": 1.0, "lwd": 1.0}, "length": 256, "filters": 2},
+}
+
+
+@dataclass(frozen=True)
+class DistillPlan:
+    """What will be done, told before any of it is. Sizes in weights, memory in bytes."""
+
+    request: DistillRequest
+    directory: Path
+    source: str
+    kind: Kind
+    cut: Cut | None
+    answers: tuple[int, ...]
+    teacher_parameters: int
+    student_parameters: int
+    memory: int
+    ids: NDArray[np.int64]
+    labels: NDArray[np.int64] | None
+    settings: dict[str, Any]
+
+    def to_data(self) -> dict[str, Any]:
+        """For --json and the record: no arrays, no places."""
+        return {
+            "method": self.request.method,
+            "kind": self.kind,
+            "settings": self.settings,
+            "cut": self.cut and {"layers": list(self.cut.layers), "changes": dict(self.cut.changes)},
+            "layer_map": list(self.answers),
+            "teacher_parameters": self.teacher_parameters,
+            "student_parameters": self.student_parameters,
+            "examples": len(self.ids),
+            "longest": int(self.ids.shape[1]),
+        }
+
+
+def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPlan:
+    """Read config, headers and text, and check that they fit; nothing is trained. Raises any EdgeError."""
+    source = resolve(request.teacher, progress=progress)
+    config, shapes = _described(source.directory)
+    kind = kind_of(source.name, config)
+    cut = student_shapes = None
+    student_config = config
+    if request.student is None:
+        cut = plan_cut(config, kind, request.layers, request.hidden)
+        depth, size = len(cut.layers), kept_parameters(shapes, config, cut)
+    elif request.layers or request.hidden:
+        raise UnsupportedError(
+            "--student is a checkpoint of its own; --layers and --hidden cut one from the teacher",
+            hint="give one or the other",
+        )
+    else:
+        student_config, student_shapes = _described(request.student)
+        depth, size = int(student_config["num_hidden_layers"]), sum(map(math.prod, student_shapes.values()))
+        _check_pair(request, source.directory, config, student_config, kind)
+    defaults = DEFAULTS[kind]
+    length = min(request.length or defaults["length"], int(config["max_position_embeddings"]))
+    ids, labels = (
+        data.read_words(request.text, source.directory, length)
+        if kind == "decoder"
+        else data.read_labelled(request.text, source.directory, config, length)
+    )
+    given = {"rate": request.rate, "kl": request.kl, "hidden": request.hidden_weight}
+    hidden = {
+        "hidden": defaults["hidden"].get(request.method, 0.0),
+        "rate": defaults["rate"],
+        "kl": defaults["kl"],
+    }
+    settings = {
+        "steps": request.steps,
+        "seed": request.seed,
+        "batch": request.batch,
+        "length": length,
+        **{k: hidden[k] if v is None else v for k, v in given.items()},
+        "warm_up": request.steps // 20,
+        "filter_steps": _or(request.filter_steps, max(1, request.steps // 4))
+        if request.method == "ted"
+        else 0,
+        "filters_per_step": defaults["filters"],
+        "bf16": request.bf16,
+    }
+    teacher_size, wide = sum(map(math.prod, shapes.values())), int(config["hidden_size"])
+    narrow = int(cut.changes.get("hidden_size", wide)) if cut else int(student_config["hidden_size"])
+    filters = {"ted": 4 * depth * wide * (wide + narrow), "lwd": 4 * depth * wide * narrow}.get(
+        request.method, 0
+    )
+    # Weight, gradient and Adam's two moments; four copies of the logits of teacher and student.
+    logits = request.batch * length * int(config.get("vocab_size", 0)) * 4 * 4 if kind == "decoder" else 0
+    memory = 4 * (teacher_size + 4 * size + filters) + logits
+    answers = layer_map(depth, int(config["num_hidden_layers"]))
+    return DistillPlan(
+        request,
+        source.directory,
+        source.source,
+        kind,
+        cut,
+        answers,
+        teacher_size,
+        size,
+        memory,
+        ids,
+        labels,
+        settings,
+    )
+
+
+def kind_of(name: str, config: dict[str, Any]) -> Kind:
+    """What kind of model a config is of. Raises UnsupportedError for one that is not distilled."""
+    architecture = str((config.get("architectures") or ["nothing"])[0])
+    if architecture == "Phi3ForCausalLM":
+        return "decoder"
+    if architecture.endswith("ForSequenceClassification"):
+        return "encoder"
+    raise UnsupportedError(
+        f"{name} is a {architecture}; distilled are Phi3ForCausalLM and ..ForSequenceClassification",
+        hint="an encoder needs its classification head: fine-tune it on the task first",
+    )
+
+
+def _described(directory: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    with Checkpoint.open(directory) as checkpoint:
+        return dict(checkpoint.config), {name: tuple(t.shape) for name, t in checkpoint.tensors.items()}
+
+
+def _check_pair(
+    request: DistillRequest, directory: Path, teacher: dict[str, Any], student: dict[str, Any], kind: Kind
+) -> None:
+    assert request.student is not None
+    if kind_of(request.student.name, student) != kind:
+        raise UnsupportedError(
+            "teacher and student are not of one kind", hint="give two decoders or two encoders"
+        )
+    data.check_same_tokens(request.text, directory, request.student)
+    for key in ("vocab_size", "id2label"):
+        if teacher.get(key) != student.get(key):
+            raise UnsupportedError(
+                f"teacher and student differ in {key}", hint="give a student of the teacher's family"
+            )
+    if int(student["num_hidden_layers"]) > int(teacher["num_hidden_layers"]):
+        raise UnsupportedError("the student has more layers than its teacher", hint="swap the two")
+
+
+def _or(value: int | None, other: int) -> int:
+    return other if value is None else value
