@@ -50,7 +50,7 @@ def _factored(
     rows = checkpoint.read(f"{source}.sparse_rows").astype(np.float64)
     if not np.isin(rows, np.arange(kept)).all():
         raise CheckpointError(
-            f"tensor {source}.sparse_rows: not every value is a row of `sparse`, 0 to {kept - 1}",
+            f"tensor {source}.sparse_rows: not every value is the number of a row of `sparse`",
             hint="prune the model again: edge prune --method losparse",
         )
     return Factored(

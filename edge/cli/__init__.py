@@ -40,7 +40,7 @@ COMMANDS = {
     "report": "Show a bundle on one HTML page: size, errors, words, speed.",
     "inspect": "Show what is inside a checkpoint, GGUF, ONNX folder or bundle.",
     "targets": "List the targets, or tell what a model fits.",
-    "prune": "Prune a checkpoint while it trains: units, weights, or to factors.",
+    "prune": "Prune a checkpoint while it trains (PLATON, LoSparse).",
     "lock": "Pin models in models.lock, or check that the pins hold.",
     "pull": "Download models of models.lock and verify every byte.",
     "doctor": "Check this machine: packages, engines, memory, disk, adb.",

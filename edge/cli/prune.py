@@ -62,7 +62,7 @@ def prune(
     bf16: Annotated[bool, typer.Option("--bf16", help="Multiply matrices in bfloat16.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="shrink.json on stdout.")] = False,
 ) -> None:
-    """Prune a checkpoint while it trains: units, weights, or to factors.
+    """Prune a checkpoint while it trains (PLATON, LoSparse).
 
     Units make a smaller model, which `edge convert` takes; single weights become zeros, which make no engine faster;
     factors (--method losparse) are for the target cpu. Ctrl-C loses nothing: the same command goes on.

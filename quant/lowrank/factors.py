@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from quant.prune.settings import BLOCK
-
-
-def rank_of(out: int, columns: int, share: float) -> int:
-    """The rank whose factors have `share` of the matrix's values, rounded up; to a multiple of BLOCK where there is
-    one, for the second factor's rows are quantized in blocks."""
-    rank = math.ceil(share * out * columns / (out + columns))
-    most = min(out, columns)
-    return min(most, -(-rank // BLOCK) * BLOCK) if most >= BLOCK else min(most, rank)
+from quant.lowrank.names import MLP, rank_of
 
 
 class FactoredLinear(nn.Module):
@@ -36,9 +27,6 @@ class FactoredLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(linear(x, self.low_rank_a), self.low_rank_b) + linear(x, self.sparse)
-
-
-MLP = ("gate_up_proj", "down_proj")
 
 
 def factor(model: nn.Module, share: float) -> dict[str, FactoredLinear]:

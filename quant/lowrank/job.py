@@ -10,11 +10,10 @@ from torch import Tensor
 from transformers import Phi3ForCausalLM
 
 from quant.lowrank.factors import compact, factor
+from quant.lowrank.names import ARCHITECTURE, MODEL_TYPE
 from quant.lowrank.rows import RowImportance, Rows
 from quant.prune.job import Written, smoothing
 from quant.prune.settings import Settings
-
-MODEL_TYPE, ARCHITECTURE = "phi3_losparse", "Phi3LoSparseForCausalLM"
 
 
 class LoSparseJob:

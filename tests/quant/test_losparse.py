@@ -13,8 +13,9 @@ from torch import nn
 from converters.checkpoint import Checkpoint
 from converters.models import describe
 from converters.reference import logits
-from quant.lowrank.factors import FactoredLinear, compact, rank_of
+from quant.lowrank.factors import FactoredLinear, compact
 from quant.lowrank.job import LoSparseJob
+from quant.lowrank.names import rank_of
 from quant.lowrank.rows import RowImportance, Rows
 from quant.prune import phi3
 from quant.prune.importance import Smoothing
