@@ -119,6 +119,34 @@ class GegeluMlp:
 
 
 @dataclass(frozen=True)
+class Factored:
+    """A linear layer as two thin matrices and some rows: y = b (a x) + (sparse x)[rows] (LoSparse, arXiv 2306.11222).
+
+    a: [rank, in]; b: [out, rank]; sparse: [kept + 1, in], whose last row is zeros. rows: for every output the row of
+    `sparse` that is added to it, the last one where none was kept.
+    """
+
+    a: Weight
+    b: Weight
+    sparse: Weight
+    rows: tuple[int, ...]
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.a, self.b, self.sparse
+
+
+@dataclass(frozen=True)
+class FactoredMlp:
+    """down(silu(gate) * up), where gate and up are the two halves of gate_up x."""
+
+    gate_up: Factored
+    down: Factored
+
+    def weights(self) -> tuple[Weight, ...]:
+        return *self.gate_up.weights(), *self.down.weights()
+
+
+@dataclass(frozen=True)
 class BlockSparse:
     """Which keys a query may see, in blocks of `block` positions (Phi-3-small, arXiv 2404.14219, section 2).
 
@@ -159,7 +187,7 @@ class Layer:
     v: Weight
     o: Weight
     post_attention_norm: Weight
-    mlp: GatedMlp | GegeluMlp | Experts
+    mlp: GatedMlp | GegeluMlp | Experts | FactoredMlp
     input_norm_bias: Weight | None = None
     q_bias: Weight | None = None
     k_bias: Weight | None = None

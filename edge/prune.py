@@ -85,7 +85,7 @@ def prune(request: PruneRequest, progress: Progress) -> dict[str, Any]:
         hashes = {name: sha256(source.directory / name) for name in ("config.json", *weights)}
         shrink = {
             "step": "prune",
-            "method": "platon",
+            "method": settings.method,
             "made_from": {"name": source.name, "source": source.source, "sha256": hashes},
             "settings": settings.to_data(),
             "text": {"text": text.name, "sha256": sha256(text), "windows": len(windows.ids)},

@@ -5,8 +5,10 @@ What the keys mean is what transformers' Phi3 classes compute with them (models/
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from converters.checkpoint import Checkpoint
-from converters.decoder import Attention, Decoder, GatedMlp, Layer
+from converters.decoder import Attention, Decoder, FactoredMlp, GatedMlp, Layer
 from converters.model_parts import (
     EMBEDDING,
     expect_architecture,
@@ -38,11 +40,12 @@ def read_decoder(
     *,
     linear: str = "",
     names: tuple[str, str] = ("phi3", ARCHITECTURE),
+    mlp: Callable[[int, int, int], FactoredMlp] | None = None,
 ) -> Decoder:
     """The part of `config` and `tensors` that a Phi-3 decoder is, in an architecture that may have more.
 
     `names`: model type and architecture of the whole. `linear`: what stands between the name of a linear layer and
-    its `.weight`.
+    its `.weight`. `mlp`: the MLP of a layer, by its index, the hidden and the intermediate size; None for Phi-3's own.
     """
     _refuse_other_maths(config)
     vocab_size = config.integer("vocab_size")
@@ -53,6 +56,14 @@ def read_decoder(
     embedding = tensors.whole("embedding", EMBEDDING, vocab_size, hidden_size)
     inner = config.integer("intermediate_size")
     count = config.integer("num_hidden_layers")
+
+    def own_mlp(index: int, hidden: int, inner: int) -> GatedMlp:
+        return _mlp(tensors, index, hidden, inner, linear)
+
+    def layer(index: int) -> Layer:
+        whole = (mlp or own_mlp)(index, hidden_size, inner)
+        return _layer(tensors, index, hidden_size, attention, linear, whole)
+
     return Decoder(
         model_type=names[0],
         architecture=names[1],
@@ -64,7 +75,7 @@ def read_decoder(
         rope=read_rope(config, attention.head_dim, context_length),
         attention=attention,
         embedding=embedding,
-        layers=tuple(_layer(tensors, i, hidden_size, inner, attention, linear) for i in range(count)),
+        layers=tuple(layer(i) for i in range(count)),
         final_norm=tensors.whole("final_norm", "model.norm.weight", hidden_size),
         lm_head=read_lm_head(checkpoint, tensors, embedding, tie=tie),
         bos_token_id=config.token_id("bos_token_id", vocab_size),
@@ -83,7 +94,12 @@ def _refuse_other_maths(config: StrictConfig) -> None:
 
 
 def _layer(
-    tensors: TensorMap, index: int, hidden_size: int, inner: int, attention: Attention, linear: str
+    tensors: TensorMap,
+    index: int,
+    hidden_size: int,
+    attention: Attention,
+    linear: str,
+    mlp: GatedMlp | FactoredMlp,
 ) -> Layer:
     source, name = f"model.layers.{index}", f"layers.{index}"
     width, kv_width = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
@@ -91,11 +107,6 @@ def _layer(
         f"{source}.self_attn.qkv_proj{linear}.weight",
         hidden_size,
         {f"{name}.attention.q": width, f"{name}.attention.k": kv_width, f"{name}.attention.v": kv_width},
-    )
-    gate, up = tensors.stacked(
-        f"{source}.mlp.gate_up_proj{linear}.weight",
-        hidden_size,
-        {f"{name}.mlp.gate": inner, f"{name}.mlp.up": inner},
     )
     return Layer(
         input_norm=tensors.whole(f"{name}.input_norm", f"{source}.input_layernorm.weight", hidden_size),
@@ -108,11 +119,16 @@ def _layer(
         post_attention_norm=tensors.whole(
             f"{name}.post_attention_norm", f"{source}.post_attention_layernorm.weight", hidden_size
         ),
-        mlp=GatedMlp(
-            gate=gate,
-            up=up,
-            down=tensors.whole(
-                f"{name}.mlp.down", f"{source}.mlp.down_proj{linear}.weight", hidden_size, inner
-            ),
-        ),
+        mlp=mlp,
     )
+
+
+def _mlp(tensors: TensorMap, index: int, hidden_size: int, inner: int, linear: str) -> GatedMlp:
+    source, name = f"model.layers.{index}", f"layers.{index}"
+    gate, up = tensors.stacked(
+        f"{source}.mlp.gate_up_proj{linear}.weight",
+        hidden_size,
+        {f"{name}.mlp.gate": inner, f"{name}.mlp.up": inner},
+    )
+    down = tensors.whole(f"{name}.mlp.down", f"{source}.mlp.down_proj{linear}.weight", hidden_size, inner)
+    return GatedMlp(gate=gate, up=up, down=down)

@@ -14,12 +14,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from converters.decoder import Decoder, Experts, GegeluMlp, Layer, Weight
+from converters.decoder import Decoder, Experts, Factored, FactoredMlp, GegeluMlp, Layer, Weight
 from converters.hybrid import HybridDecoder
 from converters.lora import changed
 from converters.onnx.attention import attend, shared
 from converters.onnx.built_in import BuiltIn, add_product
 from converters.onnx.experts import mix, route
+from converters.onnx.factored import add_rows, halves
 from converters.onnx.graph import Graph
 from converters.onnx.hybrid_graph import build_hybrid
 from converters.onnx.layout import Layout
@@ -149,9 +150,17 @@ class _Builder:
         if isinstance(mlp, GegeluMlp):
             inner = gegelu(graph, f"layers.{index}.mlp", mlp, self._linear(mlp.gate_up, x, mlp.gate_up_bias))
             return self._linear(mlp.down, inner, mlp.down_bias)
+        if isinstance(mlp, FactoredMlp):
+            name = f"layers.{index}.mlp"
+            gate, up = halves(graph, name, self._factored(mlp.gate_up, x))
+            return self._factored(mlp.down, gated(graph, name, gate, up))
         gate, up = self._adapted(mlp.gate, x, [self._linear(weight, x) for weight in (mlp.gate, mlp.up)])
         inner = gated(graph, f"layers.{index}.mlp", gate, up)
         return self._adapted(mlp.down, inner, [self._linear(mlp.down, inner)])[0]
+
+    def _factored(self, layer: Factored, x: str) -> str:
+        low_rank = self._linear(layer.b, self._linear(layer.a, x))
+        return add_rows(self._graph, layer, low_rank, self._linear(layer.sparse, x))
 
     def _adapted(self, weight: Weight, x: str, outputs: list[str]) -> list[str]:
         """The outputs of the stack that begins with `weight`, with an adapter's update where one changes it."""

@@ -9,6 +9,7 @@ import onnx
 
 from converters.decoder import Decoder, Experts
 from converters.onnx.experts import SWIGLU, TOLERANCE
+from converters.onnx.factored import factored_facts
 from converters.onnx.genai_config import CONFIG_FILE
 from converters.onnx.limits import REREAD_AT, fused_rotary
 from converters.onnx.padded_heads import cached_head_dim
@@ -41,6 +42,7 @@ def graph_facts(graph: onnx.GraphProto, decoder: Decoder, context_length: int) -
     for node in norms:
         yield Fact(f"{node.name} epsilon", attribute(node, "epsilon"), float(decoder.norm_eps))
     yield from _expert_facts(graph, decoder)
+    yield from factored_facts(graph, decoder)
     original = decoder.rope.original_context
     long = decoder.rope.is_longrope and context_length > original
     yield Fact("LongRoPE switch and long_offset", table_switch(graph), (original, original) if long else None)

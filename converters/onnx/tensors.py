@@ -24,7 +24,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Experts, GatedMlp, GegeluMlp, Layer, Weight
+from converters.decoder import Decoder, Experts, FactoredMlp, GatedMlp, GegeluMlp, Layer, Weight
 from converters.hybrid import HybridDecoder
 from converters.writer import Encoded, Storage, Storages
 from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks, FormatName, from_matmulnbits, to_matmulnbits
@@ -166,7 +166,7 @@ def _attention_inputs(index: int, layer: Layer, recipe: Storages, *, packed: boo
     return stored + ([Stored(f"{name}.bias", "f32", biases)] if biases else [])
 
 
-def _mlp(mlp: GatedMlp | GegeluMlp | Experts, recipe: Storages) -> list[Stored]:
+def _mlp(mlp: GatedMlp | GegeluMlp | Experts | FactoredMlp, recipe: Storages) -> list[Stored]:
     if not isinstance(mlp, Experts):
         return _each(recipe, *mlp.weights())
     name = mlp.router.name.removesuffix("router")

@@ -31,7 +31,7 @@ from edge.cli import console
 # equal to the first line of the command's docstring.
 COMMANDS = {
     "convert": "Convert a checkpoint for one or more targets, with a proof.",
-    "prune": "Prune a checkpoint while it trains (PLATON): units, or single weights.",
+    "prune": "Prune a checkpoint while it trains (PLATON, LoSparse).",
     "distill": "Teach a smaller student; the result is a checkpoint.",
     "heal": "Make an adapter that wins back what quantization loses.",
     "shrink": "Run a plan: prune, distill, heal and convert in a chain.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,8 +26,16 @@ def prune(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Where the new checkpoint goes.")
     ],
+    method: Annotated[
+        Literal["platon", "losparse"],
+        typer.Option(help="PLATON: units or single weights. LoSparse: thin factors and some rows."),
+    ] = "platon",
     keep: Annotated[
-        float | None, _share("Share of the single weights that stays; the others become zeros.")
+        float | None,
+        _share("Share of the single weights that stays, the others become zeros; of LoSparse: of the rows."),
+    ] = None,
+    low_rank: Annotated[
+        float | None, _share("LoSparse: the factors' share of the values of an MLP's matrices.")
     ] = None,
     layers: Annotated[float | None, _share("Share of the layers that stays.")] = None,
     groups: Annotated[
@@ -54,10 +62,10 @@ def prune(
     bf16: Annotated[bool, typer.Option("--bf16", help="Multiply matrices in bfloat16.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="shrink.json on stdout.")] = False,
 ) -> None:
-    """Prune a checkpoint while it trains (PLATON): units, or single weights.
+    """Prune a checkpoint while it trains (PLATON, LoSparse).
 
-    Units make a smaller model, which `edge convert` takes; single weights become zeros, which make no engine faster.
-    Ctrl-C loses nothing: the same command goes on.
+    Units make a smaller model, which `edge convert` takes; single weights become zeros, which make no engine faster;
+    factors (--method losparse) are for the target cpu. Ctrl-C loses nothing: the same command goes on.
     """
     from edge.prune import PruneRequest
     from edge.prune import prune as run
@@ -78,6 +86,8 @@ def prune(
         beta2=beta2,
         window=window,
         bf16=bf16,
+        method=method,
+        low_rank=low_rank,
     )
     shrink = run(PruneRequest(model, output, settings, text), console.open_progress(quiet=as_json))
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Experts, GegeluMlp, Layer, Weight
+from converters.decoder import Decoder, Experts, FactoredMlp, GegeluMlp, Layer, Weight
 from converters.hybrid import HybridDecoder
 from quant.blocks import BLOCK, FORMATS
 from quant.recipe import Recipe
@@ -16,8 +16,9 @@ _FLOAT_BITS = {"f32": 32.0, "f16": 16.0, "bf16": 16.0}
 
 def has_columns(decoder: Decoder) -> bool:
     """Whether every layer has the matrices of COLUMNS."""
-    others = isinstance(decoder, HybridDecoder) or any(isinstance(x.mlp, GegeluMlp) for x in decoder.layers)
-    return not others
+    if isinstance(decoder, HybridDecoder):
+        return False
+    return not any(isinstance(layer.mlp, GegeluMlp | FactoredMlp) for layer in decoder.layers)
 
 
 def matrices(layer: Layer) -> tuple[tuple[Weight, ...], ...]:

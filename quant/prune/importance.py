@@ -65,6 +65,10 @@ class Importance:
         """S of every weight, float32, in the shapes of the parameters."""
         return {name: self._mean[name] * self._uncertainty[name] for name in self.parameters}
 
+    def sensitivities(self) -> dict[str, Tensor]:
+        """Ibar of every weight."""
+        return self._mean
+
     def state_dict(self) -> dict[str, Any]:
         """All that a run that goes on later needs."""
         kinds = {"sum": self._sum, "mean": self._mean, "uncertainty": self._uncertainty}

@@ -54,14 +54,19 @@ def prunable(model: Phi3ForCausalLM) -> dict[str, Tensor]:
     }
 
 
-def state(model: Phi3ForCausalLM, directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors that the checkpoint in `directory` has, with the model's values, each in the checkpoint's dtype; and
-    its config."""
+def header(directory: Path) -> tuple[dict[str, torch.dtype], dict[str, Any]]:
+    """The dtype of every tensor of the checkpoint in `directory`, and its config."""
     with Checkpoint.open(directory) as checkpoint:
         dtypes = {name: _TORCH[info.dtype] for name, info in checkpoint.tensors.items()}
-        config = checkpoint.config
-    values = model.state_dict()
-    return {name: values[name].to(dtype) for name, dtype in dtypes.items()}, config
+        return dtypes, checkpoint.config
+
+
+@torch.no_grad()
+def round_to(model: Phi3ForCausalLM, dtypes: Mapping[str, torch.dtype]) -> None:
+    """Round every parameter to the dtype of the tensor, or of the matrix of the layer, that it is stored as."""
+    for name, parameter in model.named_parameters():
+        layer = f"{name.rpartition('.')[0]}.weight"
+        parameter.copy_(parameter.to(dtypes[name if name in dtypes else layer]))
 
 
 def save(tensors: Mapping[str, Tensor], config: Mapping[str, Any], directory: Path) -> None:

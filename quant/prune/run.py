@@ -13,15 +13,12 @@ from torch import Tensor
 from transformers import Phi3ForCausalLM
 
 from quant.distill.training import Report, TrainOptions, sample, train
+from quant.lowrank.job import LoSparseJob
 from quant.prune import phi3
-from quant.prune.importance import Importance, Smoothing
+from quant.prune.job import Job, PlatonJob
 from quant.prune.platon import Platon
 from quant.prune.schedule import Cubic
 from quant.prune.settings import Settings
-from quant.prune.slicing import sliced, sliced_config
-from quant.prune.structured import Structured
-from quant.prune.units import sizes_of
-from quant.prune.weights import Unstructured
 
 HELD_OUT = 10
 """One window in so many, the last ones, is not trained on; its loss is what a run reports."""
@@ -64,9 +61,8 @@ def run(
     training, held_out = ids[:-held], ids[-held:]
     before = sum(p.numel() for p in model.parameters())
     loss_before = mean_loss(model, held_out, settings.batch)
-    pruner, parameters = _pruner(model, settings), phi3.prunable(model)
-    smoothing = Smoothing(settings.beta1, settings.beta2, settings.window)
-    platon = Platon(Importance(parameters, smoothing), _schedule(settings), pruner)
+    job: Job = LoSparseJob(model, settings) if settings.method == "losparse" else PlatonJob(model, settings)
+    platon = Platon(job.importance, _schedule(settings), job.pruner)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.rate, weight_decay=0.0)
 
     def batch(step: int) -> Tensor:
@@ -85,23 +81,14 @@ def run(
         also={"platon": platon},
     )
     platon.finish()
-    tensors, config = phi3.state(model, source)
+    dtypes, config = phi3.header(source)
     # What is measured has the precision of what is stored.
-    model.load_state_dict(tensors, strict=False)
+    phi3.round_to(model, dtypes)
     loss_after = mean_loss(model, held_out, settings.batch)
-    if isinstance(pruner, Structured):
-        assert pruner.kept is not None, "finish selects"
-        tensors = sliced(tensors, pruner.kept, pruner.sizes, pruner.dim)
-        config = sliced_config(config, pruner.target, pruner.dim)
+    tensors, config = job.written(dtypes, config)
     phi3.save(tensors, config, output)
     after = sum(tensor.numel() for tensor in tensors.values())
-    return Outcome(loss_before, loss_after, pruner.to_data(), before, after, phi3.zeros(output))
-
-
-def _pruner(model: Phi3ForCausalLM, settings: Settings) -> Structured | Unstructured:
-    if settings.keep is not None:
-        return Unstructured(phi3.prunable(model))
-    return Structured(model, sizes_of(model.config).part(settings.units))
+    return Outcome(loss_before, loss_after, job.pruner.to_data(), before, after, phi3.zeros(output))
 
 
 def _schedule(settings: Settings) -> Cubic:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from converters.errors import UnsupportedError
 
 BLOCK = 32
 """Neurons are kept in multiples of so many, where the model has such a multiple: the rows of a quantized down
 projection are cut into blocks of 32."""
+Method = Literal["platon", "losparse"]
 UNITS = ("layers", "groups", "heads", "neurons")
 
 
@@ -43,10 +44,15 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Settings:
-    """keep: the share of the matrices' weights that stays (unstructured), or None where `units` says how much of each
-    kind of unit stays. warmup, settle: shares of the steps before pruning begins and after it ends; rate: AdamW's.
+    """What stays, by method:
 
-    beta1, beta2, window: as in `quant.prune.importance.Smoothing`. length is in tokens, batch in windows.
+    platon     keep: the share of the matrices' weights (unstructured), or None where `units` has the share of each
+               kind of unit
+    losparse   low_rank: the share of each MLP matrix's values that its thin factors have, and keep: that of the rows
+               beside them
+
+    warmup, settle: shares of the steps before pruning begins and after it ends; rate: AdamW's; beta1, beta2, window: as
+    in `quant.prune.importance.Smoothing`; length in tokens, batch in windows.
     """
 
     keep: float | None
@@ -62,15 +68,25 @@ class Settings:
     beta2: float = 0.95
     window: int = 10
     bf16: bool = False
+    method: Method = "platon"
+    low_rank: float | None = None
 
     def check(self) -> None:
         """Raise UnsupportedError for what makes no run."""
-        if (self.keep is None) == (not self.units):
+        if self.method == "losparse":
+            if self.keep is None or self.low_rank is None or self.units:
+                raise UnsupportedError(
+                    "LoSparse takes a share for the factors, one for the rows beside them, and nothing else",
+                    hint="--method losparse --low-rank 0.2 --keep 0.1",
+                )
+        elif self.low_rank is not None:
+            raise UnsupportedError("only LoSparse has factors", hint="add --method losparse")
+        elif (self.keep is None) == (not self.units):
             raise UnsupportedError(
                 "either single weights are pruned or whole units",
                 hint="give --keep, or one or more of --layers, --groups, --heads, --neurons",
             )
-        shares = {"keep": self.keep, **self.units}
+        shares = {"low-rank": self.low_rank, "keep": self.keep, **self.units}
         for name, share in shares.items():
             if share is not None and not 0 < share <= 1:
                 raise UnsupportedError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 from transformers import Phi3ForCausalLM
@@ -29,7 +30,7 @@ class Structured:
         if self.kept is not None:
             silence(self._model, self.kept, self.sizes, self.dim)
 
-    def to_data(self) -> dict[str, object]:
+    def to_data(self) -> dict[str, Any]:
         """Which units stayed, by layer of the original."""
         assert self.kept is not None, "a run selects at its last step"
         layers = {

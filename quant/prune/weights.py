@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ class Unstructured:
         for name, mask in (self._masks or {}).items():
             self._parameters[name].masked_fill_(~mask, 0)
 
-    def to_data(self) -> dict[str, int]:
+    def to_data(self) -> dict[str, Any]:
         """How many weights there are and how many are not zero."""
         left = sum(int(torch.count_nonzero(p)) for p in self._parameters.values())
         return {"weights": self.total, "nonzero": left}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from converters.checkpoint import Checkpoint
@@ -78,6 +79,30 @@ def test_layers_and_neurons_go_to_llama_cpp_and_heads_do_not(tiny: Tiny, text: P
         plan(ConvertRequest(str(tmp_path / "heads"), ("android",), output=tmp_path / "c"))
 
 
+@pytest.mark.parametrize("precision", ["int4", "f32"])
+def test_factors_are_proven_on_the_cpu_and_refused_elsewhere(
+    precision: str, tiny: Tiny, text: Path, tmp_path: Path
+) -> None:
+    settings = replace(SHORT, method="losparse", low_rank=0.2, keep=0.1)
+    prune(PruneRequest(str(tiny("phi4-mini")), tmp_path / "thin", settings, text), Silent())
+    request = ConvertRequest(str(tmp_path / "thin"), ("cpu",), output=tmp_path / "b", precision=precision)
+    convert(plan(request), Silent())
+    proof = proof_of(tmp_path / "b")
+    assert proof["passed"]
+    if precision == "f32":
+        # The same sums in another order.
+        assert proof["variants"]["onnx-f32"]["fidelity"]["kl_mean"] < 1e-9
+    graph = onnx.load(tmp_path / "b" / f"onnx-{precision}" / "model.onnx", load_external_data=False).graph
+    tables = [t for t in graph.initializer if t.name.endswith(".sparse.rows")]
+    assert [t.name.split(".", 2)[2] for t in tables[:2]] == [
+        "mlp.gate_up.sparse.rows",
+        "mlp.down.sparse.rows",
+    ]
+    for target in ("android", "android-npu", "windows"):
+        with pytest.raises(UnsupportedError, match="low-rank factors in layer 0"):
+            plan(ConvertRequest(str(tmp_path / "thin"), (target,)))
+
+
 def test_zeros_are_exact_in_number_and_survive_quantization(tiny: Tiny, text: Path, tmp_path: Path) -> None:
     source, output = tiny("odd-heads"), tmp_path / "sparse"
     shrink = prune(PruneRequest(str(source), output, replace(SHORT, keep=0.3), text), Silent())
@@ -108,7 +133,13 @@ class Interrupted(Silent):
 
 
 @pytest.mark.parametrize(
-    "what", [{"keep": 0.4}, {"units": {"neurons": 0.5, "groups": 0.5}}], ids=["keep", "units"]
+    "what",
+    [
+        {"keep": 0.4},
+        {"units": {"neurons": 0.5, "groups": 0.5}},
+        {"method": "losparse", "low_rank": 0.2, "keep": 0.1},
+    ],
+    ids=["weights", "units", "factors"],
 )
 def test_an_interrupted_run_ends_with_the_bytes_of_a_whole_one(
     what: dict[str, Any], tiny: Tiny, text: Path, tmp_path: Path

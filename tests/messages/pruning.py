@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from unittest import mock
 
 from tests.messages import World, case
@@ -22,6 +23,34 @@ def done(world: World) -> None:
     world.edge("prune", "small", "-o", "sparse", "--keep", "0.5", "--text", text, "--rate", "0", *SHORT)
 
 
+def factored(world: World) -> None:
+    options = ("--method", "losparse", "--low-rank", "0.2", "--keep", "0.1", "--text", words(world))
+    world.edge("prune", world.tiny("phi4"), "-o", "thin", *options, "--rate", "0", *SHORT)
+
+
+@case
+def factors(world: World) -> None:
+    factored(world)
+    for target in ("cpu", "windows", "android-npu", "android"):
+        world.edge("convert", "thin", "-t", target, "-o", f"bundle-{target}")
+    world.edge("convert", "thin", "-t", "cpu", "--calibrate", "words.txt")
+    world.edge("prune", "thin", "-o", "thinner", "--keep", "0.5")
+
+
+@case
+def factors_whose_rows_are_no_rows(world: World) -> None:
+    factored(world)
+    file = world.path / "thin" / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    length = int.from_bytes(data[:8], "little")
+    entry = json.loads(data[8 : 8 + length])["model.layers.0.mlp.down_proj.sparse_rows"]
+    at = 8 + length + entry["data_offsets"][0]
+    for value in (0.5, -1.0, float("nan"), 1e6):
+        data[at : at + 4] = struct.pack("<f", value)
+        file.write_bytes(data)
+        world.edge("convert", "thin", "-t", "cpu", "--dry-run")
+
+
 @case
 def settings_that_make_no_run(world: World) -> None:
     model = world.tiny("phi4")
@@ -32,6 +61,8 @@ def settings_that_make_no_run(world: World) -> None:
         ("--heads", "0"),
         ("--keep", "0.5", "--warmup", "0.7"),
         ("--keep", "0.5", "--beta1", "1"),
+        ("--method", "losparse", "--keep", "0.1"),
+        ("--low-rank", "0.1", "--keep", "0.5"),
     ):
         world.edge("prune", model, "-o", "small", *options)
 
