@@ -229,7 +229,7 @@ def _require_guests() -> None:
     if missing:
         raise UnsupportedError(
             f"training needs {' and '.join(missing)}, not installed here",
-            hint="pip install 'edge[shrink]' peft",
+            hint="pip install 'edge[shrink]'",
         )
 
 
