@@ -23,7 +23,7 @@ demo: .venv/.demo
 	$(BIN)/edge chat "$(QUESTION)" -m bundles/smollm2-135m-instruct-cpu </dev/null
 
 test: .venv/.dev
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: .venv/.dev
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -s -m slow

@@ -81,7 +81,7 @@ def rows(work: Path) -> Iterator[Row]:
 
 def _rows(model: str, checkpoint: Path, target: str, output: Path) -> Iterator[Row]:
     socs = (SOC,) if load_targets()[target].format == "npu" else ()
-    context = 1024 if model in MULTIMODAL else 128  # an image of Phi-4-multimodal takes 673 tokens
+    context = 4096 if model in MULTIMODAL else 128  # the proof's picture takes Phi-3-vision 1,921 tokens
     request = ConvertRequest(
         str(checkpoint), (target,), context=context, output=output, socs=socs, allow_unproven=True, threads=1
     )
@@ -93,7 +93,7 @@ def _rows(model: str, checkpoint: Path, target: str, output: Path) -> Iterator[R
     assert report.proof is not None
     for name, result in report.proof["variants"].items():
         parts = {name: result.get("fidelity")}
-        parts |= {f"{name}, {prompt}": p["fidelity"] for prompt, p in result.get("prompts", {}).items()}
+        parts |= {f"{name}, {prompt}": p.get("fidelity") for prompt, p in result.get("prompts", {}).items()}
         parts |= {f"{name}, adapter {each}": r["fidelity"] for each, r in result.get("adapters", {}).items()}
         for part, found in parts.items():
             figures = (found["cosine"], found["top1"]) if found else (None, None)
