@@ -1,7 +1,7 @@
 """What int8 costs the encoders of a checkpoint: `python -m benchmarks.encoders CHECKPOINT`.
 
 A line for each encoder and storage: bytes of its data file, seconds for the probe's images or clips
-(converters.encoder_probe) on one thread, and how far its features are from those of the numpy reference. "int8" is
+(benchmarks.encoder_probe) on one thread, and how far its features are from those of the numpy reference. "int8" is
 int8 weights with float32 activations, "int8 x int8" what bundles ship: activations rounded to int8 in blocks too.
 """
 
@@ -19,10 +19,11 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from benchmarks.encoder_probe import probe_clips, probe_images
 from converters.checkpoint import Checkpoint
-from converters.encoder_probe import FeatureError, feature_error, probe_clips, probe_images
 from converters.encoders import Speech, Vision
 from converters.errors import UnsupportedError
+from converters.feature_error import FeatureError, feature_error
 from converters.models import describe_whole
 from converters.multimodal import Multimodal
 from converters.onnx import speech_graph, vision_graph

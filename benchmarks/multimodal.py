@@ -11,6 +11,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -57,10 +58,10 @@ def main() -> None:
                 ids += TEXT
             else:
                 ids = [*(token for medium in media for token in medium.ids), *TEXT]
-            step(f"{title}: choose the decoder", lambda media=media: runtime.show(media))
+            step(f"{title}: choose the decoder", partial(runtime.show, media))
             same = min(runtime.position, len(ids) - 1)
             runtime.rewind(same)
-            step(f"{title}: read {len(ids) - same} of {len(ids)} tokens", lambda: runtime.append(ids[same:]))  # noqa: B023
+            step(f"{title}: read {len(ids) - same} of {len(ids)} tokens", partial(runtime.append, ids[same:]))
             step(f"{title}: {DECODED} tokens", lambda: [runtime.append([5]) for _ in range(DECODED)])
             ids += [5] * DECODED
     runtime.close()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from edge.cli import complete, console
 
 
-def _share(what: str) -> typer.models.OptionInfo:
-    return typer.Option(metavar="SHARE", help=what)  # type: ignore[no-any-return]
+def _share(what: str) -> Any:
+    return typer.Option(metavar="SHARE", help=what)
 
 
 def prune(

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
-from converters.encoder_probe import feature_error
 from converters.errors import EdgeError, MachineError
+from converters.feature_error import feature_error
 from converters.forward import Floats
 from converters.multimodal import Multimodal
 from converters.multimodal_reference import logits

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
 
 from converters.checkpoint import Checkpoint
 from converters.decoder import Decoder
 from quant.adapters.linears import RoundTrip
 from quant.distill import training as loop
+from quant.distill.quiet import quiet
 from quant.distill.training import Report, TrainOptions, sample
 
 
@@ -36,10 +36,7 @@ class Training:
 
 def load_model(directory: Path) -> Any:
     """transformers' model of a checkpoint, float32, frozen, without dropout."""
-    # Its bars and its advice on keys of config.json are not ours to pass on.
-    quiet: Any = transformers_logging
-    quiet.set_verbosity_error()
-    quiet.disable_progress_bar()
+    quiet()
     model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, local_files_only=True)
     return model.requires_grad_(requires_grad=False).eval()
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
-from transformers.utils import logging
 
 from quant.distill.cut import Kind
+from quant.distill.quiet import quiet
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Batch:
 
 def load_model(directory: Path, kind: Kind) -> Any:
     """The checkpoint as a transformers model in float32. safetensors only, no code of the checkpoint's, no network."""
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    quiet()
     auto = AutoModelForCausalLM if kind == "decoder" else AutoModelForSequenceClassification
     return auto.from_pretrained(
         directory,

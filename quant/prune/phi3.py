@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import Phi3Config, Phi3ForCausalLM
-from transformers.utils import logging
 
 from converters.checkpoint import Checkpoint
+from quant.distill.quiet import quiet
 from quant.prune.units import LAYER, MATRICES
 from quant.tensor_file import write_tensors
 
@@ -33,9 +33,7 @@ class _PrunedConfig(Phi3Config):  # type: ignore[no-untyped-call]
 
 def load(directory: Path) -> Phi3ForCausalLM:
     """The model of a `phi3` checkpoint in float32. safetensors only, no code of the checkpoint's, no network."""
-    # Advice for those who write configs, and a bar of its own, are not for whoever runs a command.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    quiet()
     config = _PrunedConfig.from_pretrained(directory, local_files_only=True)
     model = Phi3ForCausalLM.from_pretrained(
         directory, config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quant.prune.settings import Sizes
-from quant.prune.units import DOWN, GATE_UP, LAYER, QKV, Kept, LayerUnits, O
+from quant.prune.units import DOWN, GATE_UP, LAYER, OUT, QKV, Kept, LayerUnits
 
 
 def head_channels(units: LayerUnits, sizes: Sizes, dim: int) -> Tensor:
@@ -32,7 +32,7 @@ def silence(model: nn.Module, kept: Kept, sizes: Sizes, dim: int) -> None:
     """
     parameters = dict(model.named_parameters())
     for i in range(sizes.layers):
-        o, down = (parameters[LAYER.format(i) + name] for name in (O, DOWN))
+        o, down = (parameters[LAYER.format(i) + name] for name in (OUT, DOWN))
         if i in kept.layers:
             _zero_others(o, head_channels(kept.layers[i], sizes, dim))
             _zero_others(down, torch.tensor(kept.layers[i].neurons))
@@ -70,8 +70,8 @@ def _part(name: str, tensor: Tensor, units: LayerUnits, sizes: Sizes, dim: int) 
         return tensor[torch.cat([heads, k + groups, k + sizes.groups * dim + groups])]
     if name == GATE_UP:
         return tensor[torch.cat([neurons, sizes.neurons + neurons])]
-    if name in (O, DOWN):
-        return tensor[:, heads if name == O else neurons]
+    if name in (OUT, DOWN):
+        return tensor[:, heads if name == OUT else neurons]
     return tensor
 
 

@@ -17,7 +17,7 @@ from transformers import Phi3Config
 from quant.prune.settings import Sizes
 
 LAYER = "model.layers.{}."
-QKV, O, GATE_UP, DOWN = MATRICES = (  # noqa: E741  # the projection's own name
+QKV, OUT, GATE_UP, DOWN = MATRICES = (
     "self_attn.qkv_proj.weight",
     "self_attn.o_proj.weight",
     "mlp.gate_up_proj.weight",

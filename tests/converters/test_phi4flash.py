@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 
 from benchmarks.hybrid_shapes import HYBRID_SHAPES
 from converters import reference
 from converters.checkpoint import Checkpoint
+from converters.decoder import Weight
+from converters.forward import Floats
 from converters.models import describe
 from converters.onnx import open_stored
 from converters.verify import check_stored
@@ -83,7 +87,7 @@ def test_int4_is_the_reference_on_the_dequantized_weights(tiny: Tiny, tmp_path: 
     decoder = convert(checkpoint, tmp_path, recipe, accuracy_level=0)
     ids = random_ids(decoder, 40)
 
-    def through(weight, start, rows):  # type: ignore[no-untyped-def]
+    def through(weight: Weight, start: int, rows: NDArray[Any]) -> Floats:
         return recipe.decode(recipe.encode(weight, rows, start=start))
 
     with Checkpoint.open(checkpoint) as opened:

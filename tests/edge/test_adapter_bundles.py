@@ -16,6 +16,7 @@ from edge.chat.session import Session, Settings
 from edge.convert import ConvertRequest, convert, plan
 from edge.progress import Silent
 from edge.runtimes import open_runtime
+from edge.runtimes.llamacpp import LlamaCppRuntime
 from edge.runtimes.protocol import Adaptable
 from edge.verification import verify
 from tests.adapters import write_adapter
@@ -109,15 +110,15 @@ def test_a_conversation_goes_on_with_another_adapter(bundle: Path, variant: str)
 def test_a_kept_state_belongs_to_its_adapter(bundle: Path) -> None:
     """llama.cpp's saved state of one adapter must never be taken for another's."""
     runtime = open_runtime(next(bundle.glob("*.gguf")))
-    assert isinstance(runtime, Adaptable)
+    assert isinstance(runtime, LlamaCppRuntime)
     keys = set()
     for name in (None, "first", "second"):
         runtime.use_adapter(name)
-        keys.add(runtime.state_key)  # type: ignore[attr-defined]
+        keys.add(runtime.state_key)
     assert len(keys) == 3
     logits = {}
     for name in ("first", "second"):
         runtime.use_adapter(name)
-        logits[name] = runtime.append([5, 6, 7])  # type: ignore[attr-defined]
+        logits[name] = runtime.append([5, 6, 7])
     assert not np.array_equal(logits["first"], logits["second"])
-    runtime.close()  # type: ignore[attr-defined]
+    runtime.close()

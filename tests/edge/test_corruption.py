@@ -20,6 +20,7 @@ from edge import convert as convert_module
 from edge.convert import ConvertRequest, convert, plan
 from edge.progress import Silent
 from quant.blocks import Blocks
+from tests.edge.wrong_wiring import refused
 
 Tiny = Callable[..., Path]
 Corrupt = Callable[[Weight, int, Encoded], Encoded]
@@ -145,26 +146,6 @@ def test_wrong_bytes_are_caught(
     assert not (tmp_path / "b").exists()
 
 
-def refused(
-    checkpoint: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    target: str,
-    corrupt: Callable[[Decoder], Decoder],
-    said: str,
-) -> None:
-    """A conversion whose writer is told of another decoder; `said`: what the proof must find (a pattern)."""
-    real = convert_module._open_writer
-
-    def wired_wrong(planned: Any, variant: Any, decoder: Decoder, directory: Path) -> Any:
-        return real(planned, variant, corrupt(decoder), directory)
-
-    monkeypatch.setattr(convert_module, "_open_writer", wired_wrong)
-    with pytest.raises(ProofError, match=said):
-        run(checkpoint, tmp_path / "b", target)
-    assert not (tmp_path / "b").exists()
-
-
 @pytest.mark.parametrize(
     ("target", "corrupt", "said"),
     [
@@ -192,7 +173,7 @@ def test_wrong_wiring_is_caught(
     corrupt: Callable[[Decoder], Decoder],
     said: str,
 ) -> None:
-    refused(tiny("phi4-mini"), tmp_path, monkeypatch, target, corrupt, said)
+    refused(run, tiny("phi4-mini"), tmp_path, monkeypatch, target, corrupt, said)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +184,7 @@ def test_a_lost_window_is_caught(
 ) -> None:
     """2047 positions: far beyond the proof's text, so only the constant tells. (llama.cpp is capped at it.)"""
     wide = _of_attention(window=4000 if target == "android" else None)
-    refused(tiny("phi3-mini-4k"), tmp_path, monkeypatch, target, wide, said)
+    refused(run, tiny("phi3-mini-4k"), tmp_path, monkeypatch, target, wide, said)
 
 
 def _edit_graph(artifact: Path, change: Callable[[Any], None]) -> None:

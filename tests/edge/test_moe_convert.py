@@ -20,6 +20,7 @@ from edge.progress import Silent
 from edge.report import Request, gather
 from edge.reporting.page import render
 from edge.verification import verify
+from tests.edge.wrong_wiring import refused
 
 Tiny = Callable[..., Path]
 
@@ -102,16 +103,7 @@ def test_wrong_wiring_is_caught(
     corrupt: Callable[[Decoder], Decoder],
     said: str,
 ) -> None:
-    """A conversion whose writer is told of another decoder."""
-    real = convert_module._open_writer
-
-    def wired_wrong(planned: Any, variant: Any, decoder: Decoder, directory: Path) -> Any:
-        return real(planned, variant, corrupt(decoder), directory)
-
-    monkeypatch.setattr(convert_module, "_open_writer", wired_wrong)
-    with pytest.raises(ProofError, match=said):
-        make(tiny("moe-8"), tmp_path / "b", target)
-    assert not (tmp_path / "b").exists()
+    refused(make, tiny("moe-8"), tmp_path, monkeypatch, target, corrupt, said)
 
 
 def test_a_gguf_that_was_not_rewritten_is_caught(

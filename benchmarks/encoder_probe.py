@@ -1,12 +1,10 @@
-"""Inputs that an encoder is proven on, and how far its features are from those of the reference.
+"""Inputs that encoders are measured on.
 
 The inputs are smooth, as pictures and speech are, and the same on every machine. Real numbers of what rounding costs
 come from them only up to what smooth noise can tell: a picture's features vary more.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,26 +17,6 @@ from converters.reference import Streamed
 Images = tuple[Floats, NDArray[np.int64], NDArray[np.bool_] | None]
 Clips = tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]
 _SEED = 5
-
-
-@dataclass(frozen=True)
-class FeatureError:
-    """`relative`: norm of the difference by that of the expected features, over all of them. `worst_cosine`: of the
-    feature whose direction is furthest from the expected one."""
-
-    relative: float
-    worst_cosine: float
-
-
-def feature_error(found: Floats, expected: Floats) -> FeatureError:
-    """Both [features, hidden]. ValueError when they are of different shapes."""
-    if found.shape != expected.shape:
-        raise ValueError(f"features {found.shape} where {expected.shape} are expected")
-    ours, theirs = found.astype(np.float64), expected.astype(np.float64)
-    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    cosines = (ours * theirs).sum(axis=1) / np.maximum(norms, np.finfo(np.float64).tiny)
-    difference = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
-    return FeatureError(float(difference), float(cosines.min()))
 
 
 def probe_images(vision: Vision) -> Images:
