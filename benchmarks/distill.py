@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="smollm2-135m-instruct")
     parser.add_argument("--layers", type=int, default=15)
     parser.add_argument("--hidden", type=int)
+    parser.add_argument("--keep", choices=("ends", "even"), default="ends")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=50)
@@ -128,6 +129,7 @@ def main() -> None:
                 method=method,
                 layers=options.layers,
                 hidden=options.hidden,
+                keep=options.keep,
                 steps=options.steps,
                 filter_steps=options.filter_steps,
                 seed=seed,

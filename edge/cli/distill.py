@@ -36,11 +36,17 @@ def distill(
         ),
     ] = "ted",
     layers: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Layers of the student, evenly spaced teacher's.")
+        int | None, typer.Option(min=1, metavar="N", help="Layers of the student, of the teacher's.")
     ] = None,
     hidden: Annotated[
         int | None, typer.Option(min=1, metavar="H", help="Width of the student (decoders).")
     ] = None,
+    keep: Annotated[
+        Literal["ends", "even"],
+        typer.Option(
+            help="Which of the layers: a third from the front and the rest from the back, or evenly spaced."
+        ),
+    ] = "even",
     student: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A student of its own instead of a cut teacher.")
     ] = None,
@@ -129,6 +135,7 @@ def distill(
         method=method,
         layers=layers,
         hidden=hidden,
+        keep=keep,
         student=student,
         steps=steps,
         seed=seed,

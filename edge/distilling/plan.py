@@ -15,7 +15,7 @@ from converters.errors import UnsupportedError
 from edge.distilling import data
 from edge.progress import Progress
 from edge.sources import resolve
-from quant.distill.cut import Cut, Kind, kept_parameters, layer_map, plan_cut
+from quant.distill.cut import Cut, Keep, Kind, kept_parameters, layer_map, plan_cut
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class DistillRequest:
     method: Literal["ted", "lwd", "kd", "ft"] = "ted"
     layers: int | None = None
     hidden: int | None = None
+    keep: Keep = "even"
     student: Path | None = None
     steps: int = 500
     seed: int = 0
@@ -90,11 +91,11 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
     cut = student_shapes = None
     student_config = config
     if request.student is None:
-        cut = plan_cut(config, kind, request.layers, request.hidden)
+        cut = plan_cut(config, kind, request.layers, request.hidden, request.keep)
         depth, size = len(cut.layers), kept_parameters(shapes, config, cut)
-    elif request.layers or request.hidden:
+    elif request.layers or request.hidden or request.keep != "even":
         raise UnsupportedError(
-            "--student is a checkpoint of its own; --layers and --hidden cut one from the teacher",
+            "--student is a checkpoint of its own; --layers, --hidden and --keep cut one from the teacher",
             hint="give one or the other",
         )
     else:
@@ -143,7 +144,8 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
     # Weight, gradient and Adam's two moments; four copies of the logits of teacher and student.
     logits = request.batch * length * int(config.get("vocab_size", 0)) * 4 * 4 if kind == "decoder" else 0
     memory = 4 * (teacher_size + 4 * size + filters) + logits
-    answers = layer_map(depth, int(config["num_hidden_layers"]))
+    whole = int(config["num_hidden_layers"])
+    answers = cut.answers(whole) if cut else layer_map(depth, whole)
     return DistillPlan(
         request,
         source.directory,

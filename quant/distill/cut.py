@@ -1,4 +1,4 @@
-"""What a student is cut down to: every so manieth layer and, for a Phi-3-layout decoder, fewer channels.
+"""What a student is cut down to: some of the layers and, for a Phi-3-layout decoder, fewer channels.
 
 No torch here: a plan is made, and told, without it. The cut says where training begins; shrink.json records it.
 """
@@ -15,6 +15,8 @@ from converters.errors import UnsupportedError
 
 Kind = Literal["decoder", "encoder"]
 """A Phi-3-layout language model, or a BERT-like model that classifies sequences."""
+Keep = Literal["ends", "even"]
+"""Which layers stay: a third of them from the front and the others from the back, or evenly spaced ones."""
 LAYER = re.compile(r"^(.*\blayers?\.)(\d+)(\..*)$")
 """Prefix, number and rest of the name of a layer's tensor."""
 
@@ -30,9 +32,17 @@ class Cut:
     def narrower(self) -> bool:
         return "hidden_size" in self.changes
 
+    def answers(self, depth: int) -> tuple[int, ...]:
+        """For each student layer the teacher layer, of `depth`, that it answers to: it stands for its own and those
+        that are left out behind it, which is TED's map when every second layer stays.
+        """
+        return tuple(n - 1 for n in (*self.layers[1:], depth))
 
-def plan_cut(config: Mapping[str, Any], kind: Kind, layers: int | None, hidden: int | None) -> Cut:
-    """From a teacher's config: `layers` evenly spaced ones, first and last among them; None keeps what the teacher has.
+
+def plan_cut(
+    config: Mapping[str, Any], kind: Kind, layers: int | None, hidden: int | None, keep: Keep = "even"
+) -> Cut:
+    """From a teacher's config: `layers` of it as `keep` says, the last among them; None keeps what the teacher has.
 
     A narrower decoder keeps head size and queries a group; heads and MLP neurons are in proportion to `hidden`.
     Raises UnsupportedError when the student would not be smaller, or cannot be made.
@@ -44,7 +54,7 @@ def plan_cut(config: Mapping[str, Any], kind: Kind, layers: int | None, hidden: 
             f"a student of {layers} layers of width {hidden} is not smaller than its teacher: {depth} of {width}",
             hint=f"try --layers {max(1, depth // 2)}",
         )
-    kept = tuple(round(i * (depth - 1) / max(1, layers - 1)) for i in range(layers))
+    kept = kept_layers(depth, layers, keep)
     changes = {"num_hidden_layers": layers}
     if hidden == width:
         return Cut(kept, changes)
@@ -75,6 +85,14 @@ def plan_cut(config: Mapping[str, Any], kind: Kind, layers: int | None, hidden: 
             "intermediate_size": max(32, round(inner / 32) * 32),
         },
     )
+
+
+def kept_layers(depth: int, count: int, keep: Keep) -> tuple[int, ...]:
+    """Ascending numbers of `count` of `depth` layers, the last among them."""
+    if keep == "ends":
+        front = round(count / 3)
+        return (*range(front), *range(depth - count + front, depth))
+    return tuple(depth - 1 - round(i * (depth - 1) / max(1, count - 1)) for i in reversed(range(count)))
 
 
 def layer_map(student: int, teacher: int) -> tuple[int, ...]:

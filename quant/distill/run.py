@@ -49,6 +49,7 @@ def distill_checkpoint(
         student = cut_student(teacher, run.teacher, run.kind, run.cut)
     if run.transfer:
         transfer(teacher, student, sensitivity(teacher, run.examples), run.transfer)
+    answers = run.cut.answers(teacher.config.num_hidden_layers) if run.cut else None
     dtype = _stored_type(run.student or run.teacher)
     losses = distill(
         teacher,
@@ -60,6 +61,7 @@ def distill_checkpoint(
         run=name,
         report=report,
         device=run.device,
+        answers=answers,
     )
     if run.transfer:
         merge(student)

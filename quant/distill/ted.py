@@ -59,10 +59,12 @@ def distill(
     run: str = "",
     report: Told | None = None,
     device: str = "cpu",
+    answers: Sequence[int] | None = None,
 ) -> dict[str, float]:
     """Train what of `student` requires gradients, in place; returns the losses of the last step. `teacher` is frozen
     and left bit for bit.
 
+    answers: for each student layer the teacher layer whose states it learns, None for evenly spaced ones.
     `state`: directory for what an interrupted run needs, each stage a file. Raises what `train` raises.
     """
     freeze(teacher.to(device))
@@ -71,7 +73,7 @@ def distill(
     said = report or (lambda stage, told: None)
     order = Order(examples, options, device)
     depth = len(layers_of(student))
-    answers = layer_map(depth, len(layers_of(teacher)))
+    answers = answers or layer_map(depth, len(layers_of(teacher)))
     with_hidden = options.method in ("lwd", "ted")
     theirs = own = None
     if options.method == "ted":
