@@ -28,7 +28,10 @@ from edge.distill import distill
 from edge.distilling.data import pieces, read_words
 from edge.distilling.plan import DistillRequest, plan
 from edge.sources import resolve
+from quant.distill.cut import plan_cut
 from quant.distill.models import load_model
+from quant.distill.run import write_student
+from quant.distill.students import cut_student
 
 METHODS = ("ft", "kd", "lwd", "ted")
 MEASURED = ("technical", "fiction")
@@ -75,6 +78,20 @@ def measure_one(request: DistillRequest, texts: Path, windows: int) -> Row:
     return {"settings": planned.settings, "parameters": planned.student_parameters, "seconds": seconds} | row
 
 
+def measure_cut(teacher: Path, work: Path, texts: Path, options: argparse.Namespace) -> Row:
+    """What every student begins as, measured before any training."""
+    config = json.loads((teacher / "config.json").read_text(encoding="utf-8"))
+    cut = plan_cut(config, "decoder", options.layers, options.hidden, options.keep)
+    write_student(cut_student(load_model(teacher, "decoder"), teacher, "decoder", cut), work)
+    row = measure(work, teacher, texts, options.windows, options.length)
+    shutil.rmtree(work)
+    return row
+
+
+def told(row: Row) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in row.items())
+
+
 def summary(rows: Sequence[Row]) -> list[str]:
     """Mean and standard deviation over the seeds of each method, as lines."""
     names = [f"{text} {what}" for text in MEASURED for what in ("perplexity", "KL")]
@@ -99,7 +116,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="smollm2-135m-instruct")
     parser.add_argument("--layers", type=int, default=15)
     parser.add_argument("--hidden", type=int)
-    parser.add_argument("--keep", choices=("ends", "even"), default="ends")
+    parser.add_argument("--keep", choices=("ends", "even"))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=50)
@@ -144,8 +161,8 @@ def main() -> None:
             )
             with results.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
-    own = measure(teacher, teacher, options.texts, options.windows, options.length)
-    print(f"teacher: {', '.join(f'{name} {value:.3f}' for name, value in own.items())}")
+    print(f"teacher: {told(measure(teacher, teacher, options.texts, options.windows, options.length))}")
+    print(f"cut: {told(measure_cut(teacher, options.directory / 'cut', options.texts, options))}")
     print("\n".join(summary(rows)))
 
 

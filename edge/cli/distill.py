@@ -42,11 +42,12 @@ def distill(
         int | None, typer.Option(min=1, metavar="H", help="Width of the student (decoders).")
     ] = None,
     keep: Annotated[
-        Literal["ends", "even"],
+        Literal["ends", "even"] | None,
         typer.Option(
-            help="Which of the layers: a third from the front and the rest from the back, or evenly spaced."
+            help="Which layers: a third from the front and the rest from the back, or evenly spaced. "
+            "[default: ends; encoders: even]"
         ),
-    ] = "even",
+    ] = None,
     student: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A student of its own instead of a cut teacher.")
     ] = None,

@@ -28,7 +28,7 @@ class DistillRequest:
     method: Literal["ted", "lwd", "kd", "ft"] = "ted"
     layers: int | None = None
     hidden: int | None = None
-    keep: Keep = "even"
+    keep: Keep | None = None
     student: Path | None = None
     steps: int = 500
     seed: int = 0
@@ -93,7 +93,7 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
     if request.student is None:
         cut = plan_cut(config, kind, request.layers, request.hidden, request.keep)
         depth, size = len(cut.layers), kept_parameters(shapes, config, cut)
-    elif request.layers or request.hidden or request.keep != "even":
+    elif request.layers or request.hidden or request.keep:
         raise UnsupportedError(
             "--student is a checkpoint of its own; --layers, --hidden and --keep cut one from the teacher",
             hint="give one or the other",

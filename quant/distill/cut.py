@@ -40,10 +40,11 @@ class Cut:
 
 
 def plan_cut(
-    config: Mapping[str, Any], kind: Kind, layers: int | None, hidden: int | None, keep: Keep = "even"
+    config: Mapping[str, Any], kind: Kind, layers: int | None, hidden: int | None, keep: Keep | None = None
 ) -> Cut:
     """From a teacher's config: `layers` of it as `keep` says, the last among them; None keeps what the teacher has.
 
+    keep: None for what suits the kind: a decoder's ends, an encoder's evenly spaced layers.
     A narrower decoder keeps head size and queries a group; heads and MLP neurons are in proportion to `hidden`.
     Raises UnsupportedError when the student would not be smaller, or cannot be made.
     """
@@ -54,7 +55,7 @@ def plan_cut(
             f"a student of {layers} layers of width {hidden} is not smaller than its teacher: {depth} of {width}",
             hint=f"try --layers {max(1, depth // 2)}",
         )
-    kept = kept_layers(depth, layers, keep)
+    kept = kept_layers(depth, layers, keep or ("ends" if kind == "decoder" else "even"))
     changes = {"num_hidden_layers": layers}
     if hidden == width:
         return Cut(kept, changes)

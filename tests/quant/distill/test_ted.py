@@ -159,8 +159,8 @@ def test_maps_cover_the_depth() -> None:
     assert layer_map(15, 30) == tuple(range(1, 30, 2))
     assert layer_map(2, 5) == (2, 4)
     config = {"num_hidden_layers": 30, "hidden_size": 576}
-    assert plan_cut(config, "decoder", 15, None).layers[::14] == (0, 29)
-    assert plan_cut(config, "decoder", 15, None, "ends").layers == (*range(5), *range(20, 30))
+    assert plan_cut(config, "decoder", 15, None, "even").layers[::14] == (0, 29)
+    assert plan_cut(config, "decoder", 15, None).layers == (*range(5), *range(20, 30))
     assert Cut(tuple(range(0, 12, 2))).answers(12) == layer_map(6, 12)
     # A layer answers for those that are left out behind it, and a copied one with none behind it for itself.
     assert Cut((0, 1, 4, 5)).answers(6) == (0, 3, 4, 5)
