@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from edge.distilling.plan import DistillPlan
 from edge.progress import Progress, Silent
 from edge.sources.cache import sha256_of
 from edge.staging import staging
+from quant.distill.launch import place
 
 if TYPE_CHECKING:
     from quant.distill.run import Run
@@ -32,6 +34,7 @@ NOTES = 10
 def distill(plan: DistillPlan, progress: Progress | None = None) -> dict[str, Any]:
     """Train and publish the student with its record; returns the record. The same plan goes on where it was stopped.
 
+    Under `accelerate launch` every process calls this; the first one publishes.
     Raises UnsupportedError where torch is missing, TrainingError when the training diverges, and what staging raises.
     """
     progress = progress or Silent()
@@ -45,20 +48,23 @@ def distill(plan: DistillPlan, progress: Progress | None = None) -> dict[str, An
         ) from None
     if plan.request.bf16 and not has_bf16(plan.request.device):
         progress.note("this machine computes bfloat16 by emulation; float32 is faster")
-    output = plan.request.output
+    output, first = plan.request.output, place().rank == 0
     record = _record(plan)
     name = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
     state = output.absolute().parent / f".{output.absolute().name}.edge-distill"
-    with staging(output) as partial:
+    # Of processes launched together the first one writes.
+    with staging(output) if first else nullcontext() as partial:
         if state.exists():
             progress.note(f"going on from {state}")
         try:
             losses = distill_checkpoint(_run(plan), partial, state=state, name=name, report=_Teller(progress))
         except KeyboardInterrupt:
-            if state.exists():
+            if first and state.exists():
                 progress.note(f"the state is kept in {state}; the same command goes on from there")
             raise
         record["losses"] = losses
+        if partial is None:
+            return record
         for pattern in SIDE_FILES:
             for file in (plan.request.student or plan.directory).glob(pattern):
                 shutil.copyfile(file, partial / file.name)

@@ -13,6 +13,7 @@ import io
 import os
 import select
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
@@ -26,6 +27,7 @@ from typer.exceptions import TyperException
 
 from converters.errors import EdgeError
 from edge.cli import console
+from quant.distill.launch import check_alone, place
 
 # The line of each command in `edge --help`, so that the page needs none of their modules; a test holds it
 # equal to the first line of the command's docstring.
@@ -48,6 +50,8 @@ COMMANDS = {
 }
 # Options whose value may be left out, and what stands for it then; typer knows no such thing.
 OPTIONAL_VALUES = {"--calibrate": "default", "--prompt-lookup": "8"}
+PATIENCE = 5.0
+"""Seconds."""
 EXIT_USAGE = 1
 EXIT_BUG = 2
 EXIT_INTERRUPTED = 130
@@ -132,6 +136,8 @@ def _edge(
     """
     if ctx.invoked_subcommand is None:
         console.write(ctx.get_help())
+    elif ctx.invoked_subcommand != "distill":
+        check_alone(f"edge {ctx.invoked_subcommand}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -139,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us: nobody reads it, which is no error
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # until the process ends
+    if place().rank:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # the first of launched processes tells the result
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name that is no valid Unicode must not break the report about it.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -173,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return _told(error, f"unexpected {cause}", "a bug; EDGE_DEBUG=1 shows where", EXIT_BUG)
     if code == EXIT_INTERRUPTED:
+        _let_the_first_speak()
         console.say("interrupted")
     return code if isinstance(code, int) else 0
 
@@ -189,10 +198,18 @@ def _complete(arguments: Sequence[str]) -> list[str]:
 
 
 def _told(error: BaseException, cause: str, hint: str, code: int) -> int:
+    _let_the_first_speak()
     if os.environ.get("EDGE_DEBUG") == "1":
         traceback.print_exception(error)
     console.fail(cause, hint)
     return code
+
+
+def _let_the_first_speak() -> None:
+    """Of processes launched together most fail alike, and the launcher ends the rest when one has failed: a machine's
+    others wait for that, and speak only of what they alone have met."""
+    if place().local:
+        time.sleep(PATIENCE)
 
 
 def _usage(error: TyperException) -> str:

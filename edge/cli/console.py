@@ -17,6 +17,7 @@ from typing import Any
 from edge.progress import Progress, Silent
 from edge.units import duration as duration
 from edge.units import size as size
+from quant.distill.launch import place
 
 # A log that is not watched needs a sign of life, not a bar: one line in this many seconds.
 LINE_SECONDS = 10.0
@@ -100,9 +101,12 @@ _opened: list[Progress] = []
 
 
 def open_progress(*, quiet: bool = False) -> Progress:
-    """The bar on a terminal, plain lines elsewhere, nothing when `quiet`. `main` ends it, whatever happens."""
+    """The bar on a terminal, plain lines elsewhere, nothing when `quiet` and from launched processes but the first.
+
+    `main` ends it, whatever happens.
+    """
     progress: Progress
-    if quiet:
+    if quiet or place().rank:
         progress = Silent()
     elif stderr_is_terminal():
         from edge.cli.bars import Bars

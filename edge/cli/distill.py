@@ -93,7 +93,7 @@ def distill(
 
     The student begins as a part of its teacher, learns from it over a text, and is written as a Hugging Face
     directory for `edge convert`, with a shrink.json that says how it was made. Stopped, by Ctrl-C too, the same
-    command goes on where it was.
+    command goes on where it was. `accelerate launch -m edge distill ..` shares each batch among its processes.
     """
     if method == "moe":
         from edge.distilling import moe

@@ -22,6 +22,7 @@ from edge.progress import Progress, Silent
 from edge.sources import resolve
 from edge.sources.cache import sha256_of
 from edge.staging import staging
+from quant.distill.launch import check_alone
 from quant.distill.upcycle import Upcycling, check, parameters, upcycle
 from quant.tensor_file import SHRINK
 
@@ -74,6 +75,7 @@ class MoePlan:
 
 def plan(request: MoeRequest, progress: Progress | None = None) -> MoePlan:
     """Read config, headers and text, and check that they fit; nothing is trained. Raises any EdgeError."""
+    check_alone("--method moe")
     source = resolve(request.teacher, progress=progress)
     with Checkpoint.open(source.directory) as checkpoint:
         decoder = describe(checkpoint)

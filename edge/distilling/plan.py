@@ -16,6 +16,7 @@ from edge.distilling import data
 from edge.progress import Progress
 from edge.sources import resolve
 from quant.distill.cut import Cut, Keep, Kind, kept_parameters, layer_map, plan_cut
+from quant.distill.launch import check_together, place
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class DistillPlan:
 
 def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPlan:
     """Read config, headers and text, and check that they fit; nothing is trained. Raises any EdgeError."""
+    check_together(request.batch)
     source = resolve(request.teacher, progress=progress)
     config, shapes = _described(source.directory)
     kind = kind_of(source.name, config)
@@ -135,6 +137,7 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
         "filters_per_step": defaults["filters"],
         "bf16": request.bf16,
         "transfer": request.transfer,
+        "processes": place().size,
     }
     teacher_size, wide = sum(map(math.prod, shapes.values())), int(config["hidden_size"])
     narrow = int(cut.changes.get("hidden_size", wide)) if cut else int(student_config["hidden_size"])

@@ -32,9 +32,10 @@ class Run:
 
 
 def distill_checkpoint(
-    run: Run, output: Path, *, state: Path | None = None, name: str = "", report: Told | None = None
+    run: Run, output: Path | None, *, state: Path | None = None, name: str = "", report: Told | None = None
 ) -> dict[str, float]:
-    """Train, and write config.json and safetensors of the student into `output`, in the type the config names.
+    """Train, and write config.json and safetensors of the student into `output`, in the type the config names; into
+    nothing where that is None, because another process does.
 
     `state` and `name` as `state` and `run` of `distill`. Returns the losses of the last step. Raises what `train`
     raises, and UnsupportedError where `device` is not there.
@@ -65,7 +66,8 @@ def distill_checkpoint(
     )
     if run.transfer:
         merge(student)
-    write_student(student, output, dtype)
+    if output is not None:
+        write_student(student, output, dtype)
     return losses
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,15 +19,23 @@ class Stateful(Protocol):
     def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
 
 
-def save_state(path: Path, parts: Mapping[str, Stateful], *, step: int, run: str) -> None:
+def save_state(
+    path: Path,
+    parts: Mapping[str, Stateful],
+    *,
+    step: int,
+    run: str,
+    generators: Sequence[Sequence[torch.Tensor]] = (),
+) -> None:
     """Write `parts`, the number of steps done and torch's generators to `path`: hidden sibling, fsync, rename.
 
-    `run` says which run it is; `load_state` refuses the state of another.
+    `run` says which run it is; `load_state` refuses the state of another. generators: for each process of the run the
+    states of torch's (CPU, then GPUs).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     hidden = path.with_name(f".{path.name}.partial")
     data = {"run": run, "step": step, "parts": {name: part.state_dict() for name, part in parts.items()}}
-    data["generators"] = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+    data["generators"] = [list(each) for each in generators]
     with hidden.open("wb") as file:
         torch.save(data, file)
         file.flush()
@@ -40,8 +48,9 @@ def save_state(path: Path, parts: Mapping[str, Stateful], *, step: int, run: str
         os.close(descriptor)
 
 
-def load_state(path: Path, parts: Mapping[str, Stateful], *, run: str) -> int:
-    """Put back what `save_state` wrote and return the number of steps done; 0 when there is no file.
+def load_state(path: Path, parts: Mapping[str, Stateful], *, run: str, rank: int = 0) -> int:
+    """Put back what `save_state` wrote, of the generators those of process `rank`, and return the number of steps
+    done; 0 when there is no file.
 
     Raises CheckpointError for a damaged file and UnsupportedError for the state of another run. Nothing in the file
     is executed (`weights_only`).
@@ -63,7 +72,8 @@ def load_state(path: Path, parts: Mapping[str, Stateful], *, run: str) -> int:
         )
     for name, part in parts.items():
         part.load_state_dict(states[name])
-    torch.set_rng_state(generators[0])
-    if torch.cuda.is_available() and len(generators) == 1 + torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(generators[1:])
+    mine = generators[rank]
+    torch.set_rng_state(mine[0])
+    if torch.cuda.is_available() and len(mine) == 1 + torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(mine[1:])
     return step

@@ -22,6 +22,7 @@ from quant.distill.cut import Kind, layer_map
 from quant.distill.filters import Filters, FilterStage
 from quant.distill.losses import hidden_loss, kl_loss, task_loss
 from quant.distill.models import Batch, Examples, forward, freeze, layers_of
+from quant.distill.parallel import share
 from quant.distill.training import Losses, Report, TrainOptions, sample, train
 
 Method = Literal["ft", "kd", "lwd", "ted"]
@@ -107,6 +108,7 @@ def distill(
         state=state and state / "student.pt",
         run=run,
         report=lambda told: said("student", told),
+        counts=counts,
     )
 
 
@@ -142,15 +144,22 @@ def stage_two_losses(
 Item = tuple[Batch, int]
 
 
+def counts(item: Item) -> dict[str, float]:
+    """Of how many predictions, or positions, each loss of a batch is the mean."""
+    predictions, positions = float(len(item[0].targets())), float(item[0].mask.sum())
+    return {"task": predictions, "kl": predictions, "filters": predictions, "hidden": positions}
+
+
 class Order:
-    """Step -> (batch, step): the examples in an order that the seed alone decides."""
+    """Step -> (batch, step): this process's part of the examples, in an order that the seed alone decides."""
 
     def __init__(self, examples: Examples, options: TedOptions, device: str) -> None:
         self.examples, self.options, self.device = examples, options, device
 
     def __call__(self, step: int) -> Item:
         seed, size = self.options.train.seed, self.options.batch
-        return self.examples.batch(sample(seed, step, len(self.examples.ids), size), self.device), step
+        indices = share(sample(seed, step, len(self.examples.ids), size))
+        return self.examples.batch(indices, self.device), step
 
     def filters(self, step: int, count: int) -> list[int]:
         """Which of `count` filters a step of stage I trains."""
@@ -195,6 +204,7 @@ def _stage_one(
         state=state and state / f"{name.replace(' ', '-')}.pt",
         run=run,
         report=lambda told: report(name, told),
+        counts=counts,
     )
     freeze(stage.filters) if model is teacher else stage.filters.requires_grad_(True)
     return stage.filters

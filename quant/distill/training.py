@@ -2,7 +2,7 @@
 
 Everything that a step does is a function of the weights, the optimizer's state, torch's generator and the step's
 number, and all of these are in the saved state: a run that was interrupted ends with the same bits as one that was
-not, on one machine with one number of threads.
+not, on one machine with one number of threads. Several processes (`parallel.py`) share each batch.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from converters.errors import TrainingError
+from quant.distill.launch import check_alone
+from quant.distill.parallel import join
 from quant.distill.state import Stateful, load_state, save_state
 
 Batch = TypeVar("Batch")
@@ -69,6 +71,7 @@ def train(
     report: Callable[[Report], None] | None = None,
     after_step: Callable[[int], None] | None = None,
     also: Mapping[str, Stateful] | None = None,
+    counts: Callable[[Batch], Mapping[str, float]] | None = None,
 ) -> dict[str, float]:
     """Train `model`, in place and from where `state` is, to `options.steps`; returns the last step's losses by name.
 
@@ -77,29 +80,44 @@ def train(
     `after_step(steps done)` runs after the optimizer, with the gradients still there (importance scores, rank
     budgets); what it remembers goes into `also`. `run` names settings and inputs, so that no other run's state is
     taken for this one's. Ctrl-C ends the step, saves and raises KeyboardInterrupt; a second one ends at once.
-    Raises TrainingError, and what `load_state` raises.
+
+    Several launched processes train together where `counts` is given: `batch` then gives this process's part (`share`
+    of parallel.py), and `counts(batch)` of how many items each of the losses is the mean. Losses, `report` and a stop
+    are those of all; the first process alone saves. Without `counts` they raise UnsupportedError.
+    Raises TrainingError, and what `load_state` and `Team.begin` raise.
     """
+    if counts is None:
+        check_alone("this training")
     last = _Last()
     parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "last": last, **(also or {})}
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
-    torch.manual_seed(options.seed)
+    team = join(next(model.parameters()).device)
+    torch.manual_seed(team.seed(options.seed))
     # A fresh run gets the seed's generator; a resumed one the generator of its last step.
-    first = load_state(state, parts, run=run) if state else 0
+    first = load_state(state, parts, run=run, rank=team.here.rank) if state else 0
+    team.begin(model, first)
     model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     began, saved = time.monotonic(), first
-    with _deferred_interrupt() as interrupted:
+    with _deferred_interrupt(alone=team.here.size == 1) as interrupted:
         for step in range(first, options.steps):
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate(step, options)
+            item = batch(step)
             with _autocast(model, options.bf16):
-                terms = losses(batch(step))
+                terms = losses(item)
+            if counts is not None and team.here.size > 1:
+                found = counts(item)
+                share = team.shares({name: found[name] for name in terms})
+                terms = {name: term.float() * share[name] for name, term in terms.items()}
             total = torch.stack([t.float() for t in terms.values()]).sum()
-            last.losses = {name: float(term.detach()) for name, term in terms.items()}
+            values = team.total([float(term.detach()) for term in terms.values()])
+            last.losses = dict(zip(terms, values, strict=True))
             _check(step, last.losses, state, saved)
             optimizer.zero_grad(set_to_none=True)
             total.backward()  # type: ignore[no-untyped-call]
+            team.add_gradients(parameters)
             norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip or math.inf)
             _check(step, {"gradient norm": float(norm)}, state, saved)
             optimizer.step()
@@ -108,11 +126,15 @@ def train(
             done = step + 1
             if report:
                 report(_report(done, options.steps, last.losses, done - first, time.monotonic() - began))
-            if state and (done % options.save_every == 0 or done == options.steps or interrupted()):
+            stop = team.any(interrupted())
+            if state and (done % options.save_every == 0 or done == options.steps or stop):
                 _check(step, {"weights": _total(parameters)}, state, saved)
-                save_state(state, parts, step=done, run=run)
+                generators = team.generators()
+                if team.here.rank == 0:
+                    save_state(state, parts, step=done, run=run, generators=generators)
                 saved = done
-            if interrupted():
+            if stop:
+                team.wait()  # the first process to end makes a launcher end the others: not while one still saves
                 raise KeyboardInterrupt
     return last.losses
 
@@ -187,14 +209,19 @@ def _autocast(model: torch.nn.Module, bf16: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """A first Ctrl-C is remembered, so that no weight is left half updated; outside the main thread nothing changes."""
+def _deferred_interrupt(*, alone: bool) -> Iterator[Callable[[], bool]]:
+    """A first Ctrl-C is remembered, so that no weight is left half updated; outside the main thread nothing changes.
+
+    A launcher hands on the Ctrl-C that the terminal has given to all processes already, and kills those that do not
+    end (torchrun: after 30 s), so a process that is not alone only remembers.
+    """
     seen = False
 
     def remember(number: int, frame: object) -> None:
         nonlocal seen
         seen = True
-        signal.signal(signal.SIGINT, before)
+        if alone:
+            signal.signal(signal.SIGINT, before)
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
