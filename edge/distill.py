@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from edge.staging import staging
 from quant.distill.launch import place
 
 if TYPE_CHECKING:
+    from quant.distill.camero import Camero
     from quant.distill.run import Run
     from quant.distill.training import Report
 
@@ -84,7 +86,7 @@ def _run(plan: DistillPlan) -> Run:
         s["steps"], s["seed"], s["warm_up"], save_every=request.save_every, bf16=s["bf16"]
     )
     options = TedOptions(
-        request.method,
+        "ft" if request.method == "camero" else request.method,
         training,
         rate=s["rate"],
         batch=s["batch"],
@@ -92,6 +94,8 @@ def _run(plan: DistillPlan) -> Run:
         hidden=s["hidden"],
         filter_steps=s["filter_steps"],
         filters_per_step=s["filters_per_step"],
+        optimizer=s["optimizer"],
+        base_width=s["mup"],
     )
     examples = Examples(np.maximum(plan.ids, 0), plan.ids >= 0, plan.labels)
     return Run(
@@ -103,6 +107,17 @@ def _run(plan: DistillPlan) -> Run:
         options,
         request.device,
         request.transfer,
+        _camero(s["camero"]),
+    )
+
+
+def _camero(settings: Mapping[str, Any] | None) -> Camero | None:
+    from quant.distill.camero import Camero
+
+    if settings is None:
+        return None
+    return Camero(
+        settings["heads"], settings["perturbation"], settings["consistency_target"], settings["consistency"]
     )
 
 

@@ -182,7 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(error, f"unexpected {cause}", "a bug; EDGE_DEBUG=1 shows where", EXIT_BUG)
     if code == EXIT_INTERRUPTED:
         _let_the_first_speak()
-        console.say("interrupted")
+        if not place().local:  # all stop together
+            console.say("interrupted")
     return code if isinstance(code, int) else 0
 
 

@@ -30,9 +30,10 @@ def distill(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The student's directory.")],
     method: Annotated[
-        Literal["ted", "lwd", "kd", "ft", "moe"],
+        Literal["ted", "lwd", "kd", "ft", "camero", "moe"],
         typer.Option(
-            help="Filtered hidden states, raw ones, the teacher's answers, the text alone; or a mixture of experts."
+            help="Filtered hidden states, raw ones, the teacher's answers, the text alone; several heads "
+            "that agree (encoders); or a mixture of experts."
         ),
     ] = "ted",
     layers: Annotated[
@@ -81,6 +82,32 @@ def distill(
             min=0, metavar="R", help="Train a LoRA of rank R, begun with the teacher's pieces (--student)."
         ),
     ] = 0,
+    heads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="camero: heads, averaged at the end. [default: 4]")
+    ] = None,
+    perturbation: Annotated[
+        Literal["dropout", "r3f"] | None,
+        typer.Option(
+            help="camero: what tells heads apart; r3f is noise on the embeddings. [default: dropout]"
+        ),
+    ] = None,
+    consistency: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="A", help="camero: weight of the heads' agreement. [default: 1]"),
+    ] = None,
+    consistency_target: Annotated[
+        Literal["ensemble", "pairwise"] | None,
+        typer.Option(help="camero: a head agrees with the mean, or with the next. [default: ensemble]"),
+    ] = None,
+    optimizer: Annotated[
+        Literal["adamw", "cosmos"], typer.Option(help="cosmos keeps about half of adamw's state.")
+    ] = "adamw",
+    mup: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="WIDTH", help="Hidden size that --rate was found at; matrices' rates are scaled."
+        ),
+    ] = 0,
     save_every: Annotated[
         int, typer.Option(min=1, metavar="N", help="Steps between states to go on from.")
     ] = 100,
@@ -107,6 +134,12 @@ def distill(
                 "--kl": kl,
                 "--hidden-weight": hidden_weight,
                 "--device": None if device == "cpu" else device,
+                "--optimizer": None if optimizer == "adamw" else optimizer,
+                "--mup": mup or None,
+                "--heads": heads,
+                "--perturbation": perturbation,
+                "--consistency": consistency,
+                "--consistency-target": consistency_target,
             }
         )
         mixture = moe.MoeRequest(
@@ -150,6 +183,12 @@ def distill(
         bf16=bf16,
         device=device,
         transfer=transfer,
+        optimizer=optimizer,
+        mup=mup,
+        heads=heads,
+        perturbation=perturbation,
+        consistency=consistency,
+        consistency_target=consistency_target,
     )
     plan = make_plan(request, progress)
     if dry_run:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError
 from edge.distilling import data
+from edge.distilling.options import camero_settings, check_optimizer
 from edge.progress import Progress
 from edge.sources import resolve
 from quant.distill.cut import Cut, Keep, Kind, kept_parameters, layer_map, plan_cut
@@ -26,7 +27,7 @@ class DistillRequest:
     teacher: str
     text: Path
     output: Path
-    method: Literal["ted", "lwd", "kd", "ft"] = "ted"
+    method: Literal["ted", "lwd", "kd", "ft", "camero"] = "ted"
     layers: int | None = None
     hidden: int | None = None
     keep: Keep | None = None
@@ -43,6 +44,12 @@ class DistillRequest:
     bf16: bool = False
     device: str = "cpu"
     transfer: int = 0
+    optimizer: Literal["adamw", "cosmos"] = "adamw"
+    mup: int = 0
+    heads: int | None = None
+    perturbation: Literal["dropout", "r3f"] | None = None
+    consistency: float | None = None
+    consistency_target: Literal["ensemble", "pairwise"] | None = None
 
 
 # alpha 1 and 2 of an encoder are those of TED's SST-2; a decoder's hidden term is relative, so 1 is of its own size.
@@ -87,9 +94,11 @@ class DistillPlan:
 def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPlan:
     """Read config, headers and text, and check that they fit; nothing is trained. Raises any EdgeError."""
     check_together(request.batch)
+    check_optimizer(request)
     source = resolve(request.teacher, progress=progress)
     config, shapes = _described(source.directory)
     kind = kind_of(source.name, config)
+    camero = camero_settings(request, kind)
     cut = student_shapes = None
     student_config = config
     if request.student is None:
@@ -122,7 +131,7 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
     hidden = {
         "hidden": defaults["hidden"].get(request.method, 0.0),
         "rate": defaults["rate"],
-        "kl": defaults["kl"],
+        "kl": 0.0 if camero else defaults["kl"],
     }
     settings = {
         "steps": request.steps,
@@ -138,6 +147,9 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
         "bf16": request.bf16,
         "transfer": request.transfer,
         "processes": place().size,
+        "optimizer": request.optimizer,
+        "mup": request.mup,
+        "camero": camero,
     }
     teacher_size, wide = sum(map(math.prod, shapes.values())), int(config["hidden_size"])
     narrow = int(cut.changes.get("hidden_size", wide)) if cut else int(student_config["hidden_size"])

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from converters.errors import UnsupportedError
+from quant.distill import camero
+from quant.distill.camero import Camero
 from quant.distill.cut import Cut, Kind
 from quant.distill.models import Examples, load_model
 from quant.distill.students import cut_student
@@ -19,7 +21,8 @@ from quant.distill.transfer import merge, sensitivity, transfer
 @dataclass(frozen=True)
 class Run:
     """Teacher and student directories, one of `student` and `cut` given; `device`: cpu or cuda. `transfer`: rank
-    of the LoRA that is begun with the teacher's pieces and trained instead of the whole student (0: none)."""
+    of the LoRA that is begun with the teacher's pieces and trained instead of the whole student (0: none). `camero`:
+    train that way, instead of by the options' method."""
 
     teacher: Path
     student: Path | None
@@ -29,6 +32,7 @@ class Run:
     options: TedOptions
     device: str = "cpu"
     transfer: int = 0
+    camero: Camero | None = None
 
 
 def distill_checkpoint(
@@ -52,18 +56,11 @@ def distill_checkpoint(
         transfer(teacher, student, sensitivity(teacher, run.examples), run.transfer)
     answers = run.cut.answers(teacher.config.num_hidden_layers) if run.cut else None
     dtype = _stored_type(run.student or run.teacher)
-    losses = distill(
-        teacher,
-        student,
-        run.kind,
-        run.examples,
-        run.options,
-        state=state,
-        run=name,
-        report=report,
-        device=run.device,
-        answers=answers,
-    )
+    rest: dict[str, Any] = {"state": state, "run": name, "report": report, "device": run.device}
+    if run.camero:
+        losses = camero.distill(teacher, student, run.examples, run.options, run.camero, **rest)
+    else:
+        losses = distill(teacher, student, run.kind, run.examples, run.options, answers=answers, **rest)
     if run.transfer:
         merge(student)
     if output is not None:

@@ -22,6 +22,7 @@ from quant.distill.cut import Kind, layer_map
 from quant.distill.filters import Filters, FilterStage
 from quant.distill.losses import hidden_loss, kl_loss, task_loss
 from quant.distill.models import Batch, Examples, forward, freeze, layers_of
+from quant.distill.optimizers.groups import Name, Optimizing, make_optimizer
 from quant.distill.parallel import share
 from quant.distill.training import Losses, Report, TrainOptions, sample, train
 
@@ -35,6 +36,7 @@ class TedOptions:
 
     filters_per_step: how many filters a step of stage I trains, drawn anew (0: all, as in the paper); fewer cost less
     where each needs a pass through a vocabulary's matrix, and the loss is the same on average.
+    optimizer, base_width: of stage II, as Optimizing's.
     """
 
     method: Method
@@ -47,6 +49,8 @@ class TedOptions:
     filter_steps: int = 100
     filter_rate: float = 1e-3
     filters_per_step: int = 0
+    optimizer: Name = "adamw"
+    base_width: int = 0
 
 
 def distill(
@@ -99,9 +103,7 @@ def distill(
 
     return train(
         parts,
-        torch.optim.AdamW(
-            [p for p in parts.parameters() if p.requires_grad], lr=options.rate, weight_decay=0.0, fused=True
-        ),
+        make_optimizer(parts, student, Optimizing(options.rate, options.optimizer, options.base_width)),
         order,
         losses,
         options.train,
@@ -147,7 +149,7 @@ Item = tuple[Batch, int]
 def counts(item: Item) -> dict[str, float]:
     """Of how many predictions, or positions, each loss of a batch is the mean."""
     predictions, positions = float(len(item[0].targets())), float(item[0].mask.sum())
-    return {"task": predictions, "kl": predictions, "filters": predictions, "hidden": positions}
+    return dict.fromkeys(("task", "kl", "filters", "consistency"), predictions) | {"hidden": positions}
 
 
 class Order:

@@ -34,8 +34,8 @@ TINY, ROUNDING = 1e-12, 1e-5
 class Cosmos(torch.optim.Optimizer):
     """Parameter groups with `rank` > 0 hold matrices for COSMOS, groups with rank 0 anything, for AdamW.
 
-    rank: r above, at most m and n are used. gamma: weight of the part that is Muon's. betas, eps, weight_decay (decoupled)
-    as AdamW's.
+    rank: r above, at most m and n are used. gamma: weight of the part that is Muon's. betas, eps and weight_decay
+    (decoupled) as AdamW's.
     """
 
     def __init__(

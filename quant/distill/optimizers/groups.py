@@ -36,7 +36,7 @@ class Optimizing:
 def make_optimizer(parts: torch.nn.Module, model: Any, options: Optimizing) -> torch.optim.Optimizer:
     """For what of `parts` requires gradients; `model`, a transformers model, is the part with the embeddings."""
     width = int(model.config.hidden_size)
-    outputs = {id(p) for p in output_layer(model).parameters()}
+    outputs = {id(p) for layer in output_layers(model) for p in layer.parameters()}
     embeddings = {id(p) for m in parts.modules() if isinstance(m, torch.nn.Embedding) for p in m.parameters()}
     wanted = [p for p in parts.parameters() if p.requires_grad]
     matrices = [p for p in wanted if p.ndim == 2 and id(p) not in outputs | embeddings]
@@ -53,7 +53,10 @@ def make_optimizer(parts: torch.nn.Module, model: Any, options: Optimizing) -> t
     groups = [{"params": wanted}]
     if options.base_width:
         groups = [
-            {"params": [p for p in wanted if id(p) in scaled], "lr": options.rate * options.base_width / width},
+            {
+                "params": [p for p in wanted if id(p) in scaled],
+                "lr": options.rate * options.base_width / width,
+            },
             {"params": [p for p in wanted if id(p) not in scaled]},
         ]
     return torch.optim.AdamW(
@@ -61,10 +64,10 @@ def make_optimizer(parts: torch.nn.Module, model: Any, options: Optimizing) -> t
     )
 
 
-def output_layer(model: Any) -> torch.nn.Linear:
-    """What makes the logits: a decoder's output matrix, or the last linear layer of a classifier."""
+def output_layers(model: Any) -> list[torch.nn.Linear]:
+    """What makes the logits: a decoder's output matrix, or the last linear layer of a classifier (of each head)."""
     found = model.get_output_embeddings()
-    if found is None:
-        found = [m for m in model.classifier.modules() if isinstance(m, torch.nn.Linear)][-1]
-    assert isinstance(found, torch.nn.Linear)
-    return found
+    if found is not None:
+        return [found]
+    linear = (m for m in model.classifier.modules() if isinstance(m, torch.nn.Linear))
+    return [m for m in linear if m.out_features == model.config.num_labels]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, Phi3Config, Phi3ForCausalLM
 
-from quant.distill.optimizers.groups import Name, Optimizing, make_optimizer, output_layer
+from quant.distill.optimizers.groups import Name, Optimizing, make_optimizer, output_layers
 
 
 def decoder(width: int, *, tied: bool = False) -> Any:
@@ -54,7 +54,7 @@ def test_of_an_encoder_embeddings_and_vectors_stay() -> None:
     assert {name for name, rate in found.items() if rate == 1.0} == {
         name for name, p in model.named_parameters() if p.ndim == 1 or "embeddings" in name
     }
-    assert output_layer(model) is model.classifier
+    assert output_layers(model) == [model.classifier]
     assert found["classifier.weight"] == found["bert.pooler.dense.weight"] == 0.25
 
 
@@ -106,6 +106,6 @@ def test_a_step_moves_activations_as_far_at_every_width(tied: bool) -> None:
     narrow = moved(32, 32, tied=tied)
     scaled, plain = moved(256, 32, tied=tied), moved(256, 0, tied=tied)
     for name, before in narrow.items():
-        assert scaled[name] / before < 2, name
+        assert 0.5 < scaled[name] / before < 2, name
     # The reason for the rule: without it the logits move with the width.
     assert plain["logits"] / narrow["logits"] > 3
