@@ -36,13 +36,16 @@ def check_together(batch: int) -> None:
     """UnsupportedError where the launch asks for what is not done here, or gives a process no example."""
     here = place()
     ways = [name for key, name in _OTHER_WAYS.items() if os.environ.get(key, "").lower() == "true"]
-    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if precision not in ("no", "fp32"):
-        ways.append(f"mixed precision {precision}")
     if ways:
         raise UnsupportedError(
-            f"accelerate is told to use {ways[0]}, which is not done here: every process holds the whole model",
-            hint="accelerate launch --multi_gpu --mixed_precision no ..; edge's own --bf16 makes products in bfloat16",
+            f"accelerate is told to use {ways[0]}, and here every process holds the whole model",
+            hint="try: accelerate launch --multi_gpu -m edge distill ..",
+        )
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if precision not in ("no", "fp32"):
+        raise UnsupportedError(
+            f"accelerate is told to use mixed precision {precision}, which edge distill decides itself",
+            hint="try: accelerate launch --mixed_precision no .. -m edge distill --bf16 ..",
         )
     if batch < here.size:
         raise UnsupportedError(

@@ -36,7 +36,7 @@ _UNSTABLE = [
     (re.compile(r"\b\d+(\.\d)? (\S+/s)\b"), r"# \2"),
     (re.compile(r"\b\d+(\.\d)? [kMGT]?B\b"), "# B"),
     (re.compile(r"KL [\d.e+-]*\d"), "KL #"),
-    (re.compile(r"(?<!-)\b(loss|kl|balance|task|hidden|filters) \d[\d.e+-]*"), r"\1 #"),
+    (re.compile(r"(?<!-)\b(loss|kl|balance|task|hidden|filters|consistency) \d[\d.e+-]*"), r"\1 #"),
     (re.compile(r"top-1 [\d.]+%"), "top-1 #%"),
     (re.compile(r"agreement [\d.]+\d"), "agreement #"),
     (re.compile(r"(onnxruntime|onnxruntime-genai|llama-cpp-python) \d[\w.]*"), r"\1 #"),
