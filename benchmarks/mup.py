@@ -2,7 +2,7 @@
 
 Tiny decoders learn bytes from scratch (benchmarks/tiny_training.py), each with every rate of a sweep, once with one
 rate for all weights and once with the rates of `edge distill --mup`, found at the narrowest width. The weights at the
-start are muP's both times, so that the learning rates alone differ. About four minutes on one core; a run that diverges
+start are muP's both times, so that the learning rates alone differ. About five minutes on one core; a run that diverges
 counts as infinite.
 """
 

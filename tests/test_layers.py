@@ -41,7 +41,7 @@ def imports(file: Path) -> Iterator[str]:
 
 def layer(file: Path) -> str:
     relative = file.relative_to(ROOT).as_posix()
-    return "edge/cli" if relative.startswith("edge/cli/") else relative.split("/")[0]
+    return "edge/cli" if relative.startswith(("edge/cli/", "edge/__main__")) else relative.split("/")[0]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())

@@ -89,7 +89,8 @@ def cosmos_direction(gradient: torch.Tensor, state: dict[str, Any], group: dict[
     # Of what lies in the basis whole, what is left outside is rounding, which NORM would blow up to full size.
     real = outside.norm() > ROUNDING * momentum.norm()
     step += group["gamma"] * math.sqrt(rows) * _normed(newton_schulz(outside * real))
-    return _normed(step) * math.sqrt(rows)
+    found: torch.Tensor = _normed(step) * math.sqrt(rows)
+    return found
 
 
 def newton_schulz(x: torch.Tensor, steps: int = 5) -> torch.Tensor:
@@ -134,7 +135,8 @@ def _turn(gradient: torch.Tensor, state: dict[str, Any], b2: float) -> None:
 
 def _normed(x: torch.Tensor) -> torch.Tensor:
     """NORM above: the Frobenius norm becomes the square root of the number of columns."""
-    return x * (math.sqrt(x.shape[1]) / x.norm().clamp_min(TINY))
+    found: torch.Tensor = x * (math.sqrt(x.shape[1]) / x.norm().clamp_min(TINY))
+    return found
 
 
 def kept(rows: int, columns: int, rank: int) -> int:
