@@ -2,7 +2,7 @@
 
 A tiny decoder learns bytes from scratch (benchmarks/tiny_training.py) with each optimizer at several rates, as
 `edge distill --optimizer` makes them; the state is counted in the optimizer itself. Below it the state that true models
-would need, by the same count of their matrices' sizes. About three minutes on one core.
+would need, by the same count of their matrices' sizes. About two minutes on one core.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from quant.distill.optimizers.cosmos import kept
 from quant.distill.optimizers.groups import RANK, RANK_SHARE, Name, Optimizing, make_optimizer
 
 WIDTH, STEPS = 128, 120
-RATES = (0.004, 0.008, 0.016, 0.032)
+RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
 OPTIMIZERS: tuple[Name, ...] = ("adamw", "cosmos")
 # Width, MLP, query and key-value channels, layers, vocabulary; output and embeddings are one matrix in both.
 MODELS = {

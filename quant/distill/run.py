@@ -13,6 +13,7 @@ from quant.distill import camero
 from quant.distill.camero import Camero
 from quant.distill.cut import Cut, Kind
 from quant.distill.models import Examples, load_model
+from quant.distill.parallel import join
 from quant.distill.students import cut_student
 from quant.distill.ted import TedOptions, Told, distill
 from quant.distill.transfer import merge, sensitivity, transfer
@@ -46,6 +47,7 @@ def distill_checkpoint(
     """
     if run.device == "cuda" and not torch.cuda.is_available():
         raise UnsupportedError("this machine has no GPU that torch can use", hint="try: --device cpu")
+    join(torch.device(run.device))  # of several GPUs it chooses this process's, before anything is put on one
     teacher = load_model(run.teacher, run.kind)
     if run.cut is None:
         assert run.student is not None

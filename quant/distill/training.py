@@ -8,8 +8,6 @@ not, on one machine with one number of threads. Several processes (`parallel.py`
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from converters.errors import TrainingError
+from quant.distill.interrupts import deferred_interrupt
 from quant.distill.launch import check_alone
 from quant.distill.parallel import join
 from quant.distill.state import Stateful, load_state, save_state
@@ -100,7 +99,7 @@ def train(
     model.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     began, saved = time.monotonic(), first
-    with _deferred_interrupt(alone=team.here.size == 1) as interrupted:
+    with deferred_interrupt(alone=team.here.size == 1) as interrupted:
         for step in range(first, options.steps):
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * rate(step, options)
@@ -206,29 +205,3 @@ def _autocast(model: torch.nn.Module, bf16: bool) -> Iterator[None]:
     kind = next(model.parameters()).device.type
     with torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16):
         yield
-
-
-@contextmanager
-def _deferred_interrupt(*, alone: bool) -> Iterator[Callable[[], bool]]:
-    """A first Ctrl-C is remembered, so that no weight is left half updated; outside the main thread nothing changes.
-
-    A launcher hands on the Ctrl-C that the terminal has given to all processes already, and kills those that do not
-    end (torchrun: after 30 s), so a process that is not alone only remembers.
-    """
-    seen = False
-
-    def remember(number: int, frame: object) -> None:
-        nonlocal seen
-        seen = True
-        if alone:
-            signal.signal(signal.SIGINT, before)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield lambda: seen
-    finally:
-        signal.signal(signal.SIGINT, before)
