@@ -156,7 +156,7 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
     filters = {"ted": 4 * depth * wide * (wide + narrow), "lwd": 4 * depth * wide * narrow}.get(
         request.method, 0
     )
-    # Weight, gradient and Adam's two moments; four copies of the logits of teacher and student.
+    # Weight, gradient and AdamW's two moments (COSMOS keeps less); four copies of the logits of teacher and student.
     logits = request.batch * length * int(config.get("vocab_size", 0)) * 4 * 4 if kind == "decoder" else 0
     memory = 4 * (teacher_size + 4 * size + filters) + logits
     whole = int(config["num_hidden_layers"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file
 from transformers import AutoModelForSequenceClassification
 
 from converters.errors import UnsupportedError
+from edge import cli
 from edge.distill import distill
 from edge.distilling.plan import DistillRequest, plan
 from edge.progress import Silent
@@ -110,3 +112,24 @@ def test_a_state_of_another_optimizer_is_not_gone_on_from(decoder: DistillReques
         distill(plan(decoder), InterruptAt(3))
     with pytest.raises(UnsupportedError, match="other settings"):
         distill(plan(replace(decoder, optimizer="cosmos")))
+
+
+def test_of_launched_processes_the_first_tells_results_and_the_others_wait_with_errors(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(cli.time, "sleep", waited.append)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    before = sys.stdout
+    for rank in "01":
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        try:
+            assert cli.main(["--version"]) == 0
+            assert cli.main(["distill"]) == 1
+        finally:
+            sys.stdout = before
+        told = capsys.readouterr()
+        assert told.out.startswith("edge") == (rank == "0")
+        assert told.err.startswith("error: ")
+        assert waited == ([] if rank == "0" else [cli.PATIENCE])

@@ -96,7 +96,7 @@ def cosmos_direction(gradient: torch.Tensor, state: dict[str, Any], group: dict[
 def newton_schulz(x: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """About the nearest semi-orthogonal matrix to x [m, n] / |x|: its singular values become about 1."""
     a, b, c = NEWTON_SCHULZ
-    wide = x.T if len(x) > x.shape[1] else x
+    wide: torch.Tensor = x.T if len(x) > x.shape[1] else x
     wide = wide / wide.norm().clamp_min(TINY)
     for _ in range(steps):
         gram = wide @ wide.T
