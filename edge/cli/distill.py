@@ -100,7 +100,7 @@ def distill(
         typer.Option(help="camero: a head agrees with the mean, or with the next. [default: ensemble]"),
     ] = None,
     optimizer: Annotated[
-        Literal["adamw", "cosmos"], typer.Option(help="cosmos keeps about half of adamw's state.")
+        Literal["adamw", "cosmos"], typer.Option(help="cosmos keeps about three fifths of adamw's state.")
     ] = "adamw",
     mup: Annotated[
         int,
