@@ -1,12 +1,15 @@
 """`edge heal`: what quantization loses is learned by an adapter that ships beside the quantized weights.
 
 A folder comes out: a checkpoint, `adapter/` as PEFT saves one, and shrink.json. The adapter is made for the weights
-as `edge convert --adapter` stores those of the checkpoint beside it: the same codec, the same recipe.
+as `edge convert --adapter` stores those of the checkpoint beside it: the same codec, the same recipe. A training that
+was interrupted goes on where it was when the same request is made again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
@@ -36,6 +39,7 @@ ADAPTER = "adapter"
 DEFAULT_STEPS: dict[Method, int] = {"loftq": 0, "adalora": 200}
 HELD_OUT = 2
 """Windows that are measured on and never trained on."""
+_PLACES = ("model", "teacher", "text", "output", "save_every")
 _TOKENIZER = "tokenizer.json"
 _GUESTS = ("torch", "transformers", "peft")
 
@@ -74,6 +78,16 @@ def heal(request: HealRequest, progress: Progress) -> HealReport:
         _require_one_tokenizer(source, other)
         text = read_text(request.text, source.directory, decoder)
         job = Job(request, recipe, checkpoint, decoder, directory, output.name, progress)
+        record = {
+            "step": "heal",
+            "settings": _settings(request),
+            "recipe": recipe.to_data(),
+            "text": text.to_data(),
+            "made_from": _origin(source),
+            "teacher": _origin(other),
+            **_before(source),
+        }
+        state = _state(output, progress)
         adapters: dict[str, Path] = {}
         told: dict[str, Any] = {}
         if request.method == "loftq":
@@ -82,27 +96,26 @@ def heal(request: HealRequest, progress: Progress) -> HealReport:
         else:
             rewrite(checkpoint, directory, lambda name: None)
         if request.steps or request.method == "adalora":
-            pairs, told["losses"] = job.train(
-                other.directory, text.windows[HELD_OUT:], adapters.get("started")
-            )
+            run = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+            text_to_learn = text.windows[HELD_OUT:]
+            try:
+                pairs, told["losses"] = job.train(
+                    other.directory, text_to_learn, adapters.get("started"), state=state, run=run
+                )
+            except KeyboardInterrupt:
+                if state.exists():
+                    progress.note(f"the state is kept in {state}; the same command goes on from there")
+                raise
             adapters["healed"] = Path(scratch) / "healed"
             write_adapter(adapters["healed"], pairs, output.name)
             told["ranks"] = {module: len(a) for module, (a, _) in pairs.items()}
         shutil.copytree(list(adapters.values())[-1], directory / ADAPTER)
         write_json(directory / ADAPTER / MADE_FOR, recipe.to_data())
         told["kl"] = job.measure(teacher, text.windows[:HELD_OUT], adapters)
-        record = {
-            "step": "heal",
-            "settings": _settings(request),
-            "recipe": recipe.to_data(),
-            "text": text.to_data(),
-            "made_from": _origin(source),
-            "teacher": _origin(other),
-            **told,
-        }
-        write_json(directory / SHRINK, record)
+        write_json(directory / SHRINK, record | told)
+    state.unlink(missing_ok=True)
     progress.done()
-    return HealReport(output, record)
+    return HealReport(output, record | told)
 
 
 def _recipe(request: HealRequest) -> Recipe:
@@ -138,6 +151,20 @@ def _origin(source: Resolved) -> dict[str, Any]:
     return {"name": source.name, "source": source.source, "sha256": files}
 
 
+def _before(source: Resolved) -> dict[str, Any]:
+    """How the model was shrunk before, if it was."""
+    file = source.directory / SHRINK
+    return {"before": json.loads(file.read_text(encoding="utf-8"))} if file.is_file() else {}
+
+
+def _state(output: Path, progress: Progress) -> Path:
+    """The file beside `output` that an interrupted training leaves."""
+    state = output.absolute().parent / f".{output.name}.edge-heal"
+    if state.exists():
+        progress.note(f"going on from {state}")
+    return state
+
+
 def _settings(request: HealRequest) -> dict[str, Any]:
-    """Without paths, which say where and not how."""
-    return {k: v for k, v in asdict(request).items() if k not in ("model", "teacher", "text", "output")}
+    """Without what says where and not how."""
+    return {k: v for k, v in asdict(request).items() if k not in _PLACES}

@@ -30,7 +30,7 @@ Method = Literal["loftq", "adalora"]
 @dataclass(frozen=True)
 class HealRequest:
     """What a person asks for. teacher: None for the model itself in floating point. steps: of training, 0 for none.
-    iterations: LoftQ's. text: a file, None for the text that ships."""
+    iterations: LoftQ's. text: a file, None for the text that ships. save_every: steps between states to go on from."""
 
     model: str
     method: Method
@@ -45,6 +45,7 @@ class HealRequest:
     teacher: str | None = None
     text: Path | None = None
     output: Path | None = None
+    save_every: int = 100
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,20 @@ class Job:
         return layers
 
     def train(
-        self, teacher: Path, windows: NDArray[np.int64], started: Path | None
+        self, teacher: Path, windows: NDArray[np.int64], started: Path | None, *, state: Path, run: str
     ) -> tuple[Pairs, list[float]]:
-        """The pairs after training beside the written checkpoint's weights as deployed, and the loss of each step."""
+        """The pairs after training beside the written checkpoint's weights as deployed, and the loss of each step.
+
+        state, run: the file from which an interrupted training goes on, and which run that is.
+        """
         from quant.adapters import adalora, lora_training
         from quant.adapters.training import Training, deploy, load_model
 
         request = self.request
-        training = Training(request.steps, rate=request.rate, batch=request.batch, seed=request.seed)
+        training = Training(
+            request.steps, rate=request.rate, batch=request.batch, seed=request.seed,
+            state=state, run=run, save_every=request.save_every,
+        )  # fmt: skip
         schedule = adalora.Schedule.of(request.rank, request.steps) if started is None else None
         student = load_model(self.directory)
         with Checkpoint.open(self.directory) as written:

@@ -61,12 +61,16 @@ def heal(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder. [default: healed/NAME-METHOD]"),
     ] = None,
+    save_every: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Steps between states to go on from.")
+    ] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
 ) -> None:
     """Make an adapter that wins back what quantization loses.
 
     DIR becomes a checkpoint with the adapter in DIR/adapter. Convert both together, without --calibrate:
-    `edge convert DIR --adapter healed=DIR/adapter -t cpu`. Training needs torch, transformers and peft.
+    `edge convert DIR --adapter healed=DIR/adapter -t cpu`. Training needs torch, transformers and peft;
+    stopped, by Ctrl-C too, the same command goes on where it was.
     """
     from edge.heal import DEFAULT_STEPS, HealRequest
     from edge.heal import heal as run
@@ -87,6 +91,7 @@ def heal(
             teacher=teacher,
             text=text,
             output=output,
+            save_every=save_every,
         ),
         progress,
     )

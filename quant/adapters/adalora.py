@@ -25,6 +25,7 @@ from quant.adapters.training import Training, train
 FEWEST_STEPS = 10
 ORTHOGONAL = 0.1
 """The paper's gamma; PEFT's default is 0.5."""
+_IMPORTANCE = ("ipt", "exp_avg_ipt", "exp_avg_unc")
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,37 @@ def heal(
 ) -> tuple[Pairs, list[float]]:
     """Train beside the weights of `model` against `teacher`; the pairs that are left, and the losses."""
     adapted = adapt(model, linears, schedule, training)
+    budget = Budget(adapted)
     losses = train(
         adapted, teacher, windows, training,
         regularizer=lambda: ORTHOGONAL * orthogonality(adapted),
-        after_step=adapted.base_model.update_and_allocate,
+        after_step=budget.after_step,
+        also={"budget": budget},
         advance=advance,
     )  # fmt: skip
     return compact(adapted, linears), losses
+
+
+class Budget:
+    """PEFT's sharing out of the ranks, as a part of a run's state: the importance of every value, which PEFT saves with
+    no model, and the ranks that were chosen."""
+
+    def __init__(self, adapted: Any) -> None:
+        self._model = adapted.base_model
+        self._config = adapted.peft_config["default"]
+
+    def after_step(self, step: int) -> None:
+        """step: how many are done."""
+        self._model.update_and_allocate(step)
+
+    def state_dict(self) -> dict[str, Any]:
+        own = {name: dict(getattr(self._model.rankallocator, name)) for name in _IMPORTANCE}
+        return {**own, "ranks": self._config.rank_pattern}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        for name in _IMPORTANCE:
+            setattr(self._model.rankallocator, name, dict(state[name]))
+        self._config.rank_pattern = state["ranks"]
 
 
 def adapt(model: Any, linears: list[Linear], schedule: Schedule, training: Training) -> Any:

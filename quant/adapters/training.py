@@ -5,7 +5,7 @@ The loss is KL(teacher || student) a token, so any text will do, and no answers 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,25 @@ from converters.decoder import Decoder
 from quant.adapters.linears import RoundTrip
 from quant.distill import training as loop
 from quant.distill.quiet import quiet
+from quant.distill.state import Stateful
 from quant.distill.training import Report, TrainOptions, sample
 
 
 @dataclass(frozen=True)
 class Training:
-    """rate: AdamW's after a warm-up of a tenth of the steps; it falls linearly to 0. batch: windows a step."""
+    """rate: AdamW's after a warm-up of a tenth of the steps; it falls linearly to 0. batch: windows a step.
+
+    state: the file that an interrupted run goes on from, written every `save_every` steps (None: no run is kept).
+    run: says which run that is.
+    """
 
     steps: int
     rate: float = 2e-4
     batch: int = 2
     seed: int = 0
+    state: Path | None = None
+    run: str = ""
+    save_every: int = 100
 
 
 def load_model(directory: Path) -> Any:
@@ -67,11 +75,13 @@ def train(
     *,
     regularizer: Callable[[], torch.Tensor] | None = None,
     after_step: Callable[[int], None] | None = None,
+    also: Mapping[str, Stateful] | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Train what of `student` has gradients; windows: token ids [n, length]. Returns the divergence of each step.
 
-    `after_step` as `quant.distill.training.train` calls it, whose errors these are. `advance` is told 1 a step.
+    `after_step` and `also` as `quant.distill.training.train` takes them, whose errors these are. `advance` is told 1 a
+    step; the steps that an earlier, interrupted run did are told with the first.
     """
     parameters = [p for p in student.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=training.rate, weight_decay=0.0)
@@ -82,21 +92,41 @@ def train(
         kl = divergence(expected, student(input_ids=batch, use_cache=False).logits)
         return {"kl": kl} if regularizer is None else {"kl": kl, "regularizer": regularizer()}
 
-    told: list[float] = []
+    told, seen = _Told(), 0
 
     def report(step: Report) -> None:
-        told.append(step.losses["kl"])
+        nonlocal seen
+        told.losses.append(step.losses["kl"])
         if advance is not None:
-            advance(1)
+            advance(step.step - seen)
+        seen = step.step
 
-    options = TrainOptions(training.steps, seed=training.seed, warm_up=training.steps // 10)
+    options = TrainOptions(
+        training.steps, seed=training.seed, warm_up=training.steps // 10, save_every=training.save_every
+    )
     loop.train(
-        student,
+        torch.nn.ParameterList(parameters),  # the frozen rest is in no state, and stays without dropout
         optimizer,
         lambda step: torch.from_numpy(windows[sample(training.seed, step, len(windows), training.batch)]),
         losses,
         options,
+        state=training.state,
+        run=training.run,
         report=report,
         after_step=after_step,
+        also={"told": told, **(also or {})},
     )
-    return told
+    return told.losses
+
+
+class _Told:
+    """The losses so far: a run that goes on tells them all."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.losses = list(state["losses"])

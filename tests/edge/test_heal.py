@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from converters.errors import TrainingError
 from edge.bundle import sha256
 from edge.convert import ConvertRequest, convert, plan
 from edge.heal import HealReport, HealRequest, heal
+from edge.healing import Method
 from edge.progress import Silent
 from tests.adapters import merged_logits
 
@@ -98,6 +102,50 @@ def test_two_runs_write_the_same_bytes(tiny: Tiny, model: Path, tmp_path: Path) 
         )
         runs.append({p.relative_to(output): p.read_bytes() for p in output.rglob("*") if p.is_file()})
     assert runs[0] == runs[1]
+
+
+class InterruptAt(Silent):
+    """Ctrl-C in the training, after so many steps of it."""
+
+    def __init__(self, steps: int) -> None:
+        self.left, self.training = steps, False
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        self.training = name == "heal"
+
+    def advance(self, n: int) -> None:
+        if self.training:
+            self.left -= n
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("method", ["loftq", "adalora"])
+def test_an_interrupted_run_ends_with_the_same_bytes(model: Path, tmp_path: Path, method: Method) -> None:
+    """AdaLoRA is stopped where ranks are shared out, and again where they are held: steps 2 to 13 of 20, and after."""
+    output = tmp_path / "out"
+    request = HealRequest(str(model), method, rank=2, steps=20, batch=1, rate=1e-2, output=output)
+
+    def files() -> dict[Path, bytes]:
+        return {p.relative_to(output): p.read_bytes() for p in output.rglob("*") if p.is_file()}
+
+    heal(request, Silent())
+    whole = files()
+    shutil.rmtree(output)
+    for steps in (7, 16):
+        with pytest.raises(KeyboardInterrupt):
+            heal(request, InterruptAt(steps))
+        assert [p.name for p in tmp_path.iterdir()] == [".out.edge-heal"]
+    heal(request, Silent())
+    assert files() == whole
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_record_holds_those_of_the_steps_before(loftq: HealReport, tmp_path: Path) -> None:
+    request = HealRequest(
+        str(loftq.output), "loftq", rank=2, teacher=str(loftq.output), output=tmp_path / "b"
+    )
+    assert heal(request, Silent()).shrink["before"] == json.loads((loftq.output / "shrink.json").read_text())
 
 
 def test_a_training_that_diverges_leaves_nothing(model: Path, tmp_path: Path) -> None:
