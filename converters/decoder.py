@@ -33,13 +33,15 @@ class Weight:
 
     `name` is neutral and stable (`layers.3.attention.q`): recipes, manifests and proofs use it.
     `shape` is (rows, columns) for a matrix in [out, in] order, (n,) for a vector. The last `zero_columns` are zeros
-    that stand in no tensor: they make the columns a multiple of a block.
+    that stand in no tensor: they make the columns a multiple of a block. A matrix with `factors` stands in no tensor
+    either and has no parts: what is stored, and multiplied by, are its factors.
     """
 
     name: str
     shape: tuple[int, ...]
     parts: tuple[Rows, ...]
     zero_columns: int = 0
+    factors: Factored | None = None
 
     @property
     def rows(self) -> int:
@@ -48,6 +50,28 @@ class Weight:
     @property
     def is_matrix(self) -> bool:
         return len(self.shape) == 2
+
+    def stored(self) -> tuple[Weight, ...]:
+        """What stands in the checkpoint for it: itself, or its factors."""
+        return (self,) if self.factors is None else self.factors.weights()
+
+
+@dataclass(frozen=True)
+class Factored:
+    """A matrix as two thin ones and some rows: y = b (a x) + (sparse x)[rows] (LoSparse, arXiv 2306.11222, eq. 3).
+
+    a: [rank, in]; b: [out, rank]; sparse: [kept + 1, in], whose last row is zeros. rows: for every output the row of
+    `sparse` that is added to it, the last one where none was kept. Matrices that stand one above the other in one of
+    the checkpoint (q, k, v; gate, up) share one `a` and one `sparse`.
+    """
+
+    a: Weight
+    sparse: Weight
+    b: Weight
+    rows: tuple[int, ...]
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.a, self.sparse, self.b
 
 
 @dataclass(frozen=True)
@@ -119,34 +143,6 @@ class GegeluMlp:
 
 
 @dataclass(frozen=True)
-class Factored:
-    """A linear layer as two thin matrices and some rows: y = b (a x) + (sparse x)[rows] (LoSparse, arXiv 2306.11222).
-
-    a: [rank, in]; b: [out, rank]; sparse: [kept + 1, in], whose last row is zeros. rows: for every output the row of
-    `sparse` that is added to it, the last one where none was kept.
-    """
-
-    a: Weight
-    b: Weight
-    sparse: Weight
-    rows: tuple[int, ...]
-
-    def weights(self) -> tuple[Weight, ...]:
-        return self.a, self.b, self.sparse
-
-
-@dataclass(frozen=True)
-class FactoredMlp:
-    """down(silu(gate) * up), where gate and up are the two halves of gate_up x."""
-
-    gate_up: Factored
-    down: Factored
-
-    def weights(self) -> tuple[Weight, ...]:
-        return *self.gate_up.weights(), *self.down.weights()
-
-
-@dataclass(frozen=True)
 class BlockSparse:
     """Which keys a query may see, in blocks of `block` positions (Phi-3-small, arXiv 2404.14219, section 2).
 
@@ -187,7 +183,7 @@ class Layer:
     v: Weight
     o: Weight
     post_attention_norm: Weight
-    mlp: GatedMlp | GegeluMlp | Experts | FactoredMlp
+    mlp: GatedMlp | GegeluMlp | Experts
     input_norm_bias: Weight | None = None
     q_bias: Weight | None = None
     k_bias: Weight | None = None
@@ -199,12 +195,16 @@ class Layer:
     @property
     def dense(self) -> GatedMlp:
         """The MLP of a plain layer. Check with `converters.plain` first: ValueError for any other."""
-        if not isinstance(self.mlp, GatedMlp):
+        if not isinstance(self.mlp, GatedMlp) or any(weight.factors for weight in self.mlp.weights()):
             raise ValueError(f"{self.mlp.weights()[0].name}: not the MLP of a plain layer")
         return self.mlp
 
     def weights(self) -> tuple[Weight, ...]:
-        """In the order in which a forward pass uses them."""
+        """What is stored of it, once each, in the order in which a forward pass uses them."""
+        return tuple(dict.fromkeys(stored for weight in self.handles() for stored in weight.stored()))
+
+    def handles(self) -> tuple[Weight, ...]:
+        """What it computes with, in that order: a matrix in factors as the matrix that it is."""
         own = (
             self.input_norm, self.input_norm_bias, self.q, self.q_bias, self.k, self.k_bias, self.v, self.v_bias,
             self.o, self.o_bias, self.post_attention_norm, self.post_attention_norm_bias,

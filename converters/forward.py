@@ -18,7 +18,6 @@ from converters.decoder import (
     Decoder,
     Experts,
     Factored,
-    FactoredMlp,
     GatedMlp,
     GegeluMlp,
     Layer,
@@ -67,8 +66,6 @@ def run_mlp(weights: Weights, layer: Layer, decoder: Decoder, hidden: Floats) ->
         hidden += mixture(weights, layer.mlp, normed)
     elif isinstance(layer.mlp, GegeluMlp):
         hidden += linear(weights, layer.mlp.down, layer.mlp.down_bias, gegelu_mix(weights, layer.mlp, normed))
-    elif isinstance(layer.mlp, FactoredMlp):
-        hidden += factored(weights, layer.mlp.down, factored_mix(weights, layer.mlp, normed))
     else:
         hidden += weights.project(layer.mlp.down, swiglu_mix(weights, layer.mlp, normed))
 
@@ -169,29 +166,18 @@ def block_visible(sparse: BlockSparse, head: int, start: int, stop: int) -> NDAr
 
 def swiglu_mix(weights: Weights, mlp: GatedMlp, inputs: Floats) -> Floats:
     """What the down projection takes: silu(gate x) * up x, arXiv 2002.05202, float32 [n, intermediate]."""
-    gate = _silu(weights.project(mlp.gate, inputs))
+    gate = weights.project(mlp.gate, inputs)
+    # Below -80 exp(-x) would overflow float32; silu is 0 there in float32 anyway.
+    gate /= 1 + np.exp(-np.maximum(gate, -80))
     gate *= weights.project(mlp.up, inputs)
     return gate
 
 
-def _silu(gate: Floats) -> Floats:
-    """In place."""
-    # Below -80 exp(-x) would overflow float32; silu is 0 there in float32 anyway.
-    gate /= 1 + np.exp(-np.maximum(gate, -80))
-    return gate
-
-
-def factored(weights: Weights, layer: Factored, inputs: Floats) -> Floats:
+def factored(weights: Weights, factors: Factored, inputs: Floats) -> Floats:
     """b (a x) + (sparse x)[rows], float32 [n, out]."""
-    outputs = weights.project(layer.b, weights.project(layer.a, inputs))
-    outputs += weights.project(layer.sparse, inputs)[:, list(layer.rows)]
+    outputs = weights.project(factors.b, weights.project(factors.a, inputs))
+    outputs += weights.project(factors.sparse, inputs)[:, list(factors.rows)]
     return outputs
-
-
-def factored_mix(weights: Weights, mlp: FactoredMlp, inputs: Floats) -> Floats:
-    """What the down projection takes, as `swiglu_mix`."""
-    gate, up = np.split(factored(weights, mlp.gate_up, inputs), 2, axis=1)
-    return _silu(gate) * up
 
 
 def gegelu_mix(weights: Weights, mlp: GegeluMlp, inputs: Floats) -> Floats:

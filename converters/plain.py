@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from converters.decoder import Decoder, Experts, FactoredMlp, GegeluMlp
+from converters.decoder import Decoder, Experts, GegeluMlp
 from converters.errors import UnsupportedError
 from converters.hybrid import HybridDecoder
 
@@ -27,7 +27,7 @@ def _beyond(decoder: Decoder) -> str | None:
     if decoder.unused_tokens:
         return f"{len(decoder.unused_tokens)} tokens that it must never say"
     for index, layer in enumerate(decoder.layers):
-        if isinstance(layer.mlp, FactoredMlp):
+        if any(weight.factors for weight in layer.handles()):
             return f"low-rank factors in layer {index}"
         if isinstance(layer.mlp, Experts):
             return f"{len(layer.mlp.experts)} experts in layer {index}"

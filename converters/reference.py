@@ -16,6 +16,7 @@ from converters.decoder import Decoder, Experts, Layer, Lora, Weight
 from converters.errors import CheckpointError
 from converters.forward import (
     Floats,
+    factored,
     finish_logits,
     linear,
     norm,
@@ -202,6 +203,8 @@ class Streamed:
         return found[where]
 
     def project(self, weight: Weight, inputs: Floats) -> Floats:
+        if weight.factors is not None:
+            return factored(self, weight.factors, inputs)
         outputs = np.empty((inputs.shape[0], weight.rows), np.float32)
         for start, rows in self.chunks(weight):
             np.matmul(inputs, rows.T, out=outputs[:, start : start + rows.shape[0]])
@@ -238,6 +241,8 @@ class Resident:
         self._values[weight.name] = values
 
     def project(self, weight: Weight, inputs: Floats) -> Floats:
+        if weight.factors is not None:
+            return factored(self, weight.factors, inputs)
         if weight.name not in self._values:
             return self._source.project(weight, inputs)
         outputs: Floats = inputs @ self._values[weight.name].T

@@ -126,6 +126,8 @@ def _record(plan: DistillPlan) -> dict[str, Any]:
     record = {"step": "distill", **plan.to_data(), "teacher": _files(plan.directory, plan.source)}
     if plan.request.student:
         record["student"] = _files(plan.request.student, f"file:{plan.request.student.name}")
+        if (own := plan.request.student / RECORD).is_file():
+            record["student"]["before"] = json.loads(own.read_text(encoding="utf-8"))
     record["text"] = {"name": plan.request.text.name, "sha256": sha256_of(plan.request.text)}
     before = plan.directory / RECORD
     if before.is_file():

@@ -25,6 +25,7 @@ from edge.runtimes.tokenizer import FolderTokenizer
 from edge.sources import resolve
 from edge.sources.cache import checkpoint_key, exclusive, place
 from edge.staging import staging
+from quant.lowrank.names import MODEL_TYPE as LOSPARSE
 from quant.prune.settings import Settings
 from quant.tensor_file import SHRINK, copy_side_files
 
@@ -33,7 +34,7 @@ FEWEST = 2
 """Windows: one to train on, one held out."""
 _GUESTS = ("torch", "transformers")
 # Bump it when the same settings would give another run.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ def prune(request: PruneRequest, progress: Progress) -> dict[str, Any]:
     text = request.text or DEFAULT_TEXT
     with Checkpoint.open(source.directory) as checkpoint:
         decoder = describe(checkpoint)
+        if decoder.model_type == LOSPARSE:
+            raise UnsupportedError(
+                f"{source.name} is in factors already, and rows that are gone leave no score to choose by",
+                hint="prune the dense model that it was made from to other shares, or train this one on: "
+                "edge distill DENSE --student THIS",
+            )
         if decoder.model_type != MODEL_TYPE:
             raise UnsupportedError(
                 f"config.json: model_type '{decoder.model_type}' cannot be pruned, only {MODEL_TYPE}",

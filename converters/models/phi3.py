@@ -5,10 +5,10 @@ What the keys mean is what transformers' Phi3 classes compute with them (models/
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Attention, Decoder, FactoredMlp, GatedMlp, Layer
+from converters.decoder import Attention, Decoder, GatedMlp, Layer, Weight
 from converters.model_parts import (
     EMBEDDING,
     expect_architecture,
@@ -21,6 +21,8 @@ from converters.strict_config import StrictConfig
 from converters.tensor_map import TensorMap
 
 ARCHITECTURE = "Phi3ForCausalLM"
+Stacked = Callable[[str, int, dict[str, int]], Sequence[Weight]]
+"""(the checkpoint's name of a linear layer, columns, name -> rows) to the weights one above the other in it."""
 
 
 def describe(checkpoint: Checkpoint) -> Decoder:
@@ -38,14 +40,13 @@ def read_decoder(
     config: StrictConfig,
     tensors: TensorMap,
     *,
-    linear: str = "",
     names: tuple[str, str] = ("phi3", ARCHITECTURE),
-    mlp: Callable[[int, int, int], FactoredMlp] | None = None,
+    stacked: Stacked | None = None,
 ) -> Decoder:
     """The part of `config` and `tensors` that a Phi-3 decoder is, in an architecture that may have more.
 
-    `names`: model type and architecture of the whole. `linear`: what stands between the name of a linear layer and
-    its `.weight`. `mlp`: the MLP of a layer, by its index, the hidden and the intermediate size; None for Phi-3's own.
+    `names`: model type and architecture of the whole. `stacked`: how the layers' linear layers are read; None for
+    Phi-3's own, one tensor each.
     """
     _refuse_other_maths(config)
     vocab_size = config.integer("vocab_size")
@@ -57,12 +58,11 @@ def read_decoder(
     inner = config.integer("intermediate_size")
     count = config.integer("num_hidden_layers")
 
-    def own_mlp(index: int, hidden: int, inner: int) -> GatedMlp:
-        return _mlp(tensors, index, hidden, inner, linear)
+    def own(source: str, columns: int, rows: dict[str, int]) -> Sequence[Weight]:
+        return tensors.stacked(f"{source}.weight", columns, rows)
 
     def layer(index: int) -> Layer:
-        whole = (mlp or own_mlp)(index, hidden_size, inner)
-        return _layer(tensors, index, hidden_size, attention, linear, whole)
+        return _layer(tensors, index, (hidden_size, inner), attention, stacked or own)
 
     return Decoder(
         model_type=names[0],
@@ -94,41 +94,26 @@ def _refuse_other_maths(config: StrictConfig) -> None:
 
 
 def _layer(
-    tensors: TensorMap,
-    index: int,
-    hidden_size: int,
-    attention: Attention,
-    linear: str,
-    mlp: GatedMlp | FactoredMlp,
+    tensors: TensorMap, index: int, sizes: tuple[int, int], attention: Attention, stacked: Stacked
 ) -> Layer:
     source, name = f"model.layers.{index}", f"layers.{index}"
+    hidden, inner = sizes
     width, kv_width = attention.heads * attention.head_dim, attention.kv_heads * attention.head_dim
-    q, k, v = tensors.stacked(
-        f"{source}.self_attn.qkv_proj{linear}.weight",
-        hidden_size,
-        {f"{name}.attention.q": width, f"{name}.attention.k": kv_width, f"{name}.attention.v": kv_width},
-    )
+    mixing = f"{name}.attention"
+    rows = {f"{mixing}.q": width, f"{mixing}.k": kv_width, f"{mixing}.v": kv_width}
+    q, k, v = stacked(f"{source}.self_attn.qkv_proj", hidden, rows)
+    (o,) = stacked(f"{source}.self_attn.o_proj", width, {f"{mixing}.o": hidden})
+    rows = {f"{name}.mlp.gate": inner, f"{name}.mlp.up": inner}
+    gate, up = stacked(f"{source}.mlp.gate_up_proj", hidden, rows)
+    (down,) = stacked(f"{source}.mlp.down_proj", inner, {f"{name}.mlp.down": hidden})
     return Layer(
-        input_norm=tensors.whole(f"{name}.input_norm", f"{source}.input_layernorm.weight", hidden_size),
+        input_norm=tensors.whole(f"{name}.input_norm", f"{source}.input_layernorm.weight", hidden),
         q=q,
         k=k,
         v=v,
-        o=tensors.whole(
-            f"{name}.attention.o", f"{source}.self_attn.o_proj{linear}.weight", hidden_size, width
-        ),
+        o=o,
         post_attention_norm=tensors.whole(
-            f"{name}.post_attention_norm", f"{source}.post_attention_layernorm.weight", hidden_size
+            f"{name}.post_attention_norm", f"{source}.post_attention_layernorm.weight", hidden
         ),
-        mlp=mlp,
+        mlp=GatedMlp(gate=gate, up=up, down=down),
     )
-
-
-def _mlp(tensors: TensorMap, index: int, hidden_size: int, inner: int, linear: str) -> GatedMlp:
-    source, name = f"model.layers.{index}", f"layers.{index}"
-    gate, up = tensors.stacked(
-        f"{source}.mlp.gate_up_proj{linear}.weight",
-        hidden_size,
-        {f"{name}.mlp.gate": inner, f"{name}.mlp.up": inner},
-    )
-    down = tensors.whole(f"{name}.mlp.down", f"{source}.mlp.down_proj{linear}.weight", hidden_size, inner)
-    return GatedMlp(gate=gate, up=up, down=down)

@@ -43,7 +43,11 @@ def describe(checkpoint: Checkpoint) -> Multimodal:
     expect_architecture(checkpoint, ARCHITECTURE)
     config, tensors = StrictConfig(checkpoint.config), TensorMap(checkpoint)
     names = ("phi4mm", ARCHITECTURE)
-    decoder = read_decoder(checkpoint, config, tensors, linear=".base_layer", names=names)
+
+    def stacked(source: str, columns: int, rows: dict[str, int]) -> list[Weight]:
+        return tensors.stacked(f"{source}.base_layer.weight", columns, rows)
+
+    decoder = read_decoder(checkpoint, config, tensors, names=names, stacked=stacked)
     adapters = tuple(_adapter(config, tensors, decoder, name) for name in _ADAPTERS)
     embedding = config.section("embd_layer")
     embedding.require("embedding_cls", "image_audio")

@@ -8,13 +8,14 @@ Inputs `input_ids` and `attention_mask` (int64 [batch, tokens], [batch, total]) 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from converters.decoder import Decoder, Experts, Factored, FactoredMlp, GegeluMlp, Layer, Weight
+from converters.decoder import Decoder, Experts, GegeluMlp, Layer, Weight
 from converters.hybrid import HybridDecoder
 from converters.lora import changed
 from converters.onnx.attention import attend, shared
@@ -132,7 +133,9 @@ class _Builder:
         return "" if weight is None else self._graph.external(self._stored[weight.name].tensors[0])
 
     def _packed_qkv(self, index: int, layer: Layer, x: str) -> str:
-        if self._stored[layer.q.name] is self._stored[layer.v.name]:
+        if layer.q.factors:
+            packed = self._factored((layer.q, layer.k, layer.v), x)
+        elif self._stored[layer.q.name] is self._stored[layer.v.name]:
             packed = self._linear(layer.q, x, layer.q_bias, level=self._layer_level)
         else:
             weights = ((layer.q, layer.q_bias), (layer.k, layer.k_bias), (layer.v, layer.v_bias))
@@ -150,17 +153,21 @@ class _Builder:
         if isinstance(mlp, GegeluMlp):
             inner = gegelu(graph, f"layers.{index}.mlp", mlp, self._linear(mlp.gate_up, x, mlp.gate_up_bias))
             return self._linear(mlp.down, inner, mlp.down_bias)
-        if isinstance(mlp, FactoredMlp):
-            name = f"layers.{index}.mlp"
-            gate, up = halves(graph, name, self._factored(mlp.gate_up, x))
-            return self._factored(mlp.down, gated(graph, name, gate, up))
-        gate, up = self._adapted(mlp.gate, x, [self._linear(weight, x) for weight in (mlp.gate, mlp.up)])
-        inner = gated(graph, f"layers.{index}.mlp", gate, up)
+        name = f"layers.{index}.mlp"
+        if mlp.gate.factors:
+            both = halves(graph, name, self._factored((mlp.gate, mlp.up), x))
+        else:
+            both = [self._linear(weight, x) for weight in (mlp.gate, mlp.up)]
+        gate, up = self._adapted(mlp.gate, x, both)
+        inner = gated(graph, name, gate, up)
         return self._adapted(mlp.down, inner, [self._linear(mlp.down, inner)])[0]
 
-    def _factored(self, layer: Factored, x: str) -> str:
-        low_rank = self._linear(layer.b, self._linear(layer.a, x))
-        return add_rows(self._graph, layer, low_rank, self._linear(layer.sparse, x))
+    def _factored(self, weights: Sequence[Weight], x: str) -> str:
+        """x times the transposes of all that shares the first one's `a`."""
+        shared = weights[0].factors
+        assert shared is not None
+        low_rank = self._linear(shared.b, self._linear(shared.a, x))
+        return add_rows(self._graph, weights, low_rank, self._linear(shared.sparse, x))
 
     def _adapted(self, weight: Weight, x: str, outputs: list[str]) -> list[str]:
         """The outputs of the stack that begins with `weight`, with an adapter's update where one changes it."""
@@ -179,6 +186,8 @@ class _Builder:
         level: int | None = None,
     ) -> str:
         """x times the transpose of all that is stored together with `weight`, plus the bias."""
+        if weight.factors:
+            return self._factored((weight,), x)
         stored = self._stored[weight.name]
         level = self._accuracy_level if level is None else level
         output = output or f"{stored.name}.out"

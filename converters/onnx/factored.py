@@ -7,45 +7,49 @@ nor a tensor of zeros in the shape of the batch is needed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from converters.decoder import Decoder, Factored, FactoredMlp
+from converters.decoder import Decoder, Weight
 from converters.onnx.graph import Graph
 from converters.verify import Fact
 
 
-def add_rows(graph: Graph, layer: Factored, low_rank: str, sparse: str) -> str:
-    """low_rank [.., out] plus sparse [.., kept + 1] at the outputs that have a row."""
-    rows = graph.constant(rows_name(layer), layer.rows)
-    spread = graph.node("Gather", [sparse, rows], f"{layer.sparse.name}.spread", axis=-1)
-    return graph.node("Add", [low_rank, spread], f"{layer.sparse.name}.sum")
+def add_rows(graph: Graph, weights: Sequence[Weight], low_rank: str, sparse: str) -> str:
+    """low_rank [.., out] plus sparse [.., kept + 1] at the outputs that have a row; `weights` share their factors."""
+    ((name, rows),) = row_tables(weights).items()
+    sparse_name = name.removesuffix(".rows")
+    spread = graph.node("Gather", [sparse, graph.constant(name, rows)], f"{sparse_name}.spread", axis=-1)
+    return graph.node("Add", [low_rank, spread], f"{sparse_name}.sum")
 
 
-def halves(graph: Graph, name: str, both: str) -> tuple[str, str]:
-    """(gate, up) of their common output."""
-    gate, up = f"{name}.gate", f"{name}.up"
-    graph.node("Split", [both], [gate, up], axis=-1, num_outputs=2)
-    return gate, up
+def halves(graph: Graph, name: str, both: str) -> list[str]:
+    """[gate, up] of their common output."""
+    names = [f"{name}.gate", f"{name}.up"]
+    graph.node("Split", [both], names, axis=-1, num_outputs=2)
+    return names
 
 
-def rows_name(layer: Factored) -> str:
-    return f"{layer.sparse.name}.rows"
+def row_tables(weights: Iterable[Weight]) -> dict[str, list[int]]:
+    """Of those in factors: name -> for every output of all that share a `sparse`, its row."""
+    tables: dict[str, list[int]] = {}
+    for weight in weights:
+        if weight.factors:
+            tables.setdefault(f"{weight.factors.sparse.name}.rows", []).extend(weight.factors.rows)
+    return tables
 
 
 def factored_facts(graph: onnx.GraphProto, decoder: Decoder) -> Iterator[Fact]:
     """Which row is added to which output, in every factored layer."""
-    mlps = [layer.mlp for layer in decoder.layers if isinstance(layer.mlp, FactoredMlp)]
-    layers = [each for mlp in mlps for each in (mlp.gate_up, mlp.down)]
+    expected = row_tables(weight for layer in decoder.layers for weight in layer.handles())
     tables = {t.name: t for t in graph.initializer}
     used = [node.input[1] for node in graph.node if node.op_type == "Gather"]
-    for layer in layers:
-        name = rows_name(layer)
+    for name, rows in expected.items():
         found = numpy_helper.to_array(tables[name]) if name in tables and name in used else None
-        yield Fact(name, None if found is None else _digest(found), _digest(np.asarray(layer.rows, np.int64)))
+        yield Fact(name, None if found is None else _digest(found), _digest(np.asarray(rows, np.int64)))
 
 
 def _digest(rows: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> str:

@@ -10,7 +10,8 @@ MatMulNBits wants scales in the type of its activations: float32 on the CPU, flo
 are float16 either way.
 Query, key and value of a layer lie one under the other as `layers.N.attention.qkv` where one storage serves
 all three: GroupQueryAttention takes them packed, from one MatMul. Their biases follow them. Experts lie one under the
-other as `layers.N.moe.gate_up`, where rows of gate and up take turns, and `layers.N.moe.down`.
+other as `layers.N.moe.gate_up`, where rows of gate and up take turns, and `layers.N.moe.down`. Of matrices in factors
+those are stored, and the `b` of matrices that share one `a` lie one under the other as well: `layers.N.mlp.gate_up.b`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Experts, FactoredMlp, GatedMlp, GegeluMlp, Layer, Weight
+from converters.decoder import Decoder, Experts, GatedMlp, GegeluMlp, Layer, Weight
 from converters.hybrid import HybridDecoder
 from converters.writer import Encoded, Storage, Storages
 from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks, FormatName, from_matmulnbits, to_matmulnbits
@@ -140,7 +141,8 @@ def stored_weights(
         stored.extend(_each(recipe, layer.input_norm, layer.input_norm_bias))
         stored.extend(_attention_inputs(index, layer, recipe, packed=packed))
         norm = (layer.post_attention_norm, layer.post_attention_norm_bias)
-        stored.extend(_each(recipe, layer.o, layer.o_bias, *norm))
+        stored.extend(_product(recipe, layer.o))
+        stored.extend(_each(recipe, layer.o_bias, *norm))
         stored.extend(_mlp(layer.mlp, recipe))
     stored.extend(_each(recipe, decoder.final_norm, decoder.final_norm_bias))
     stored.extend(_each(recipe, None if decoder.tied else decoder.lm_head, decoder.lm_head_bias))
@@ -158,6 +160,8 @@ def _each(recipe: Storages, *weights: Weight | None) -> list[Stored]:
 def _attention_inputs(index: int, layer: Layer, recipe: Storages, *, packed: bool) -> list[Stored]:
     weights = (layer.q, layer.k, layer.v)
     biases = tuple(bias for bias in (layer.q_bias, layer.k_bias, layer.v_bias) if bias is not None)
+    if layer.q.factors:
+        return _product(recipe, *weights)
     storages = {recipe.storage(weight) for weight in weights}
     if len(storages) > 1 or not packed:
         return _each(recipe, *weights, *biases)
@@ -166,7 +170,18 @@ def _attention_inputs(index: int, layer: Layer, recipe: Storages, *, packed: boo
     return stored + ([Stored(f"{name}.bias", "f32", biases)] if biases else [])
 
 
-def _mlp(mlp: GatedMlp | GegeluMlp | Experts | FactoredMlp, recipe: Storages) -> list[Stored]:
+def _product(recipe: Storages, *weights: Weight) -> list[Stored]:
+    """Of matrices one above the other in the checkpoint; in factors, they have one storage for every `b`."""
+    if not (shared := weights[0].factors):
+        return _each(recipe, *weights)
+    ups = tuple(weight.factors.b for weight in weights if weight.factors)
+    name = f"{shared.a.name.removesuffix('.a')}.b"
+    return [*_each(recipe, shared.a, shared.sparse), Stored(name, recipe.storage(ups[0]), ups)]
+
+
+def _mlp(mlp: GatedMlp | GegeluMlp | Experts, recipe: Storages) -> list[Stored]:
+    if isinstance(mlp, GatedMlp):
+        return [*_product(recipe, mlp.gate, mlp.up), *_product(recipe, mlp.down)]
     if not isinstance(mlp, Experts):
         return _each(recipe, *mlp.weights())
     name = mlp.router.name.removesuffix("router")

@@ -35,7 +35,7 @@ def prune(
         _share("Share of the single weights that stays, the others become zeros; of LoSparse: of the rows."),
     ] = None,
     low_rank: Annotated[
-        float | None, _share("LoSparse: the factors' share of the values of an MLP's matrices.")
+        float | None, _share("LoSparse: the factors' share of the values of a matrix.")
     ] = None,
     layers: Annotated[float | None, _share("Share of the layers that stays.")] = None,
     groups: Annotated[

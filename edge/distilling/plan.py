@@ -18,6 +18,9 @@ from edge.progress import Progress
 from edge.sources import resolve
 from quant.distill.cut import Cut, Keep, Kind, kept_parameters, layer_map, plan_cut
 from quant.distill.launch import check_together, place
+from quant.lowrank.names import MODEL_TYPE
+
+Method = Literal["ted", "lwd", "kd", "ft", "camero"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class DistillRequest:
     teacher: str
     text: Path
     output: Path
-    method: Literal["ted", "lwd", "kd", "ft", "camero"] = "ted"
+    method: Method = "ted"
     layers: int | None = None
     hidden: int | None = None
     keep: Keep | None = None
@@ -118,6 +121,11 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
             "--transfer moves pieces of a decoder into a student with weights of its own",
             hint="give that student with --student DIR",
         )
+    if request.transfer and _in_factors(student_config):
+        raise UnsupportedError(
+            "--transfer moves pieces of matrices, and the student's are in factors",
+            hint="leave out --transfer: such a student is trained whole",
+        )
     if request.transfer:
         _check_pieces(config, student_config)
     defaults = DEFAULTS[kind]
@@ -199,7 +207,8 @@ def _check_pair(
     request: DistillRequest, directory: Path, teacher: dict[str, Any], student: dict[str, Any], kind: Kind
 ) -> None:
     assert request.student is not None
-    if kind_of(request.student.name, student) != kind:
+    own = "decoder" if _in_factors(student) else kind_of(request.student.name, student)
+    if own != kind:
         raise UnsupportedError(
             "teacher and student are not of one kind", hint="give two decoders or two encoders"
         )
@@ -211,6 +220,11 @@ def _check_pair(
             )
     if int(student["num_hidden_layers"]) > int(teacher["num_hidden_layers"]):
         raise UnsupportedError("the student has more layers than its teacher", hint="swap the two")
+
+
+def _in_factors(config: dict[str, Any]) -> bool:
+    """Whether it is LoSparse's: a student that goes on learning, and no teacher."""
+    return config.get("model_type") == MODEL_TYPE
 
 
 def _check_pieces(teacher: dict[str, Any], student: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Experts, FactoredMlp, GegeluMlp, Layer, Weight
+from converters.decoder import Decoder, Experts, GegeluMlp, Layer, Weight
 from converters.hybrid import HybridDecoder
 from quant.blocks import BLOCK, FORMATS
 from quant.recipe import Recipe
@@ -18,7 +18,10 @@ def has_columns(decoder: Decoder) -> bool:
     """Whether every layer has the matrices of COLUMNS."""
     if isinstance(decoder, HybridDecoder):
         return False
-    return not any(isinstance(layer.mlp, GegeluMlp | FactoredMlp) for layer in decoder.layers)
+    return not any(
+        isinstance(layer.mlp, GegeluMlp) or any(weight.factors for weight in layer.handles())
+        for layer in decoder.layers
+    )
 
 
 def matrices(layer: Layer) -> tuple[tuple[Weight, ...], ...]:

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from quant.distill.cut import Kind
 from quant.distill.quiet import quiet
+from quant.lowrank.model import is_factored, load
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Batch:
 def load_model(directory: Path, kind: Kind) -> Any:
     """The checkpoint as a transformers model in float32. safetensors only, no code of the checkpoint's, no network."""
     quiet()
+    if is_factored(directory):
+        return load(directory)
     auto = AutoModelForCausalLM if kind == "decoder" else AutoModelForSequenceClassification
     return auto.from_pretrained(
         directory,

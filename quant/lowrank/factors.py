@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from quant.lowrank.names import MLP, rank_of
+from quant.lowrank.names import LINEAR, rank_of
 
 
 class FactoredLinear(nn.Module):
@@ -30,11 +30,11 @@ class FactoredLinear(nn.Module):
 
 
 def factor(model: nn.Module, share: float) -> dict[str, FactoredLinear]:
-    """Replace both linear layers of every MLP of a Phi-3 model; by name."""
+    """Replace the linear layers of a Phi-3 model's layers; by name. Embeddings and lm_head stay, as in the paper."""
     found = {}
     for name, module in list(model.named_modules()):
         parent, _, own = name.rpartition(".")
-        if own in MLP and isinstance(module, nn.Linear):
+        if own in LINEAR and isinstance(module, nn.Linear):
             out, columns = module.weight.shape
             factored = FactoredLinear(module.weight, rank_of(out, columns, share))
             setattr(model.get_submodule(parent), own, factored)

@@ -1,4 +1,4 @@
-"""LoSparse as a job of `quant.prune.run`: the MLPs' matrices in factors."""
+"""LoSparse as a job of `quant.prune.run`: the layers' matrices in factors."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from quant.prune.settings import Settings
 
 
 class LoSparseJob:
-    """Factors the model when it is made. Attention stays dense: the graph takes q, k and v from one product."""
+    """Factors the model when it is made."""
 
     def __init__(self, model: Phi3ForCausalLM, settings: Settings) -> None:
         assert settings.low_rank is not None, "Settings.check"
         self._model = model
-        self._layers = factor(model, settings.low_rank)
-        self.pruner = Rows(self._layers)
+        self.layers = factor(model, settings.low_rank)
+        self.pruner = Rows(self.layers)
         self.importance = RowImportance(self.pruner.parameters, smoothing(settings))
 
     def written(self, dtypes: Mapping[str, torch.dtype], config: Mapping[str, Any]) -> Written:
@@ -31,8 +31,8 @@ class LoSparseJob:
         tensors: dict[str, Tensor] = {}
         for name, dtype in dtypes.items():
             module = name.removesuffix(".weight")
-            if module in self._layers:
-                parts = compact(module, self._layers[module])
+            if module in self.layers:
+                parts = compact(module, self.layers[module])
                 tensors |= {n: t if n.endswith("_rows") else t.to(dtype) for n, t in parts.items()}
             else:
                 tensors[name] = values[name].to(dtype)

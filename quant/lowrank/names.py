@@ -7,8 +7,9 @@ import math
 from quant.prune.settings import BLOCK
 
 MODEL_TYPE, ARCHITECTURE = "phi3_losparse", "Phi3LoSparseForCausalLM"
-MLP = ("gate_up_proj", "down_proj")
-"""The linear layers of a Phi-3 MLP."""
+LINEAR = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+"""The linear layers of a Phi-3 layer. The paper has q, k and v each by itself; here they are one matrix and share one
+`a`, as gate and up do."""
 
 
 def rank_of(out: int, columns: int, share: float) -> int:

@@ -20,7 +20,7 @@ from quant.tensor_file import write_tensors
 _TORCH = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32, "F64": torch.float64}
 
 
-class _PrunedConfig(Phi3Config):  # type: ignore[no-untyped-call]
+class PrunedConfig(Phi3Config):  # type: ignore[no-untyped-call]
     """With LongRoPE and fewer heads than hidden_size / head_dim.
 
     Phi3Config (transformers 5.23) refuses that: it counts the factors that there must be by hidden_size / heads. The
@@ -34,7 +34,7 @@ class _PrunedConfig(Phi3Config):  # type: ignore[no-untyped-call]
 def load(directory: Path) -> Phi3ForCausalLM:
     """The model of a `phi3` checkpoint in float32. safetensors only, no code of the checkpoint's, no network."""
     quiet()
-    config = _PrunedConfig.from_pretrained(directory, local_files_only=True)
+    config = PrunedConfig.from_pretrained(directory, local_files_only=True)
     model = Phi3ForCausalLM.from_pretrained(
         directory, config=config, dtype=torch.float32, local_files_only=True, use_safetensors=True
     )

@@ -48,7 +48,7 @@ class Settings:
 
     platon     keep: the share of the matrices' weights (unstructured), or None where `units` has the share of each
                kind of unit
-    losparse   low_rank: the share of each MLP matrix's values that its thin factors have, and keep: that of the rows
+    losparse   low_rank: the share of each matrix's values that its thin factors have, and keep: that of the rows
                beside them
 
     warmup, settle: shares of the steps before pruning begins and after it ends; rate: AdamW's; beta1, beta2, window: as

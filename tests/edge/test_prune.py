@@ -18,6 +18,9 @@ from converters.errors import UnsupportedError
 from converters.models import describe
 from edge.bundle import sha256
 from edge.convert import ConvertRequest, convert, plan
+from edge.distill import distill
+from edge.distilling.plan import DistillRequest, Method
+from edge.distilling.plan import plan as plan_distill
 from edge.progress import Silent
 from edge.prune import SHRINK, PruneRequest, prune
 from quant.blocks import INT4, dequantize
@@ -94,13 +97,50 @@ def test_factors_are_proven_on_the_cpu_and_refused_elsewhere(
         assert proof["variants"]["onnx-f32"]["fidelity"]["kl_mean"] < 1e-9
     graph = onnx.load(tmp_path / "b" / f"onnx-{precision}" / "model.onnx", load_external_data=False).graph
     tables = [t for t in graph.initializer if t.name.endswith(".sparse.rows")]
-    assert [t.name.split(".", 2)[2] for t in tables[:2]] == [
-        "mlp.gate_up.sparse.rows",
-        "mlp.down.sparse.rows",
-    ]
+    layers = ("attention.qkv", "attention.o", "mlp.gate_up", "mlp.down")
+    assert [t.name for t in tables[:4]] == [f"layers.0.{name}.sparse.rows" for name in layers]
+    assert [node.op_type for node in graph.node].count("GroupQueryAttention") == 2
     for target in ("android", "android-npu", "windows"):
         with pytest.raises(UnsupportedError, match="low-rank factors in layer 0"):
             plan(ConvertRequest(str(tmp_path / "thin"), (target,)))
+
+
+@pytest.mark.parametrize("method", ["kd", "ted"])
+def test_a_model_in_factors_learns_from_the_dense_one(
+    method: Method, tiny: Tiny, text: Path, tmp_path: Path
+) -> None:
+    """The paper's second half: the pruned model is the student of the one that it was made from. It stays in factors,
+    with the same rows, and converts; interrupted, it ends with the same bits."""
+    source, thin = tiny("phi4-mini"), tmp_path / "thin"
+    settings = replace(SHORT, method="losparse", low_rank=0.2, keep=0.1)
+    prune(PruneRequest(str(source), thin, settings, text), Silent())
+
+    def taught(name: str, progress: Silent) -> Path:
+        output = tmp_path / name
+        request = DistillRequest(
+            str(source), text, output, method=method, student=thin, steps=6, length=32, batch=2, rate=1e-3
+        )
+        distill(plan_distill(request), progress)
+        return output
+
+    whole = taught("whole", Silent())
+    with pytest.raises(KeyboardInterrupt):
+        taught("parts", Interrupted(4))
+    parts = taught("parts", Silent())
+    for name in ("model.safetensors", "config.json", SHRINK):
+        assert sha256(whole / name) == sha256(parts / name), name
+    with Checkpoint.open(thin) as before, Checkpoint.open(whole) as after:
+        assert before.config == after.config
+        assert before.tensors.keys() == after.tensors.keys()
+        for name, info in before.tensors.items():
+            assert (info.shape, info.dtype) == (after.tensors[name].shape, after.tensors[name].dtype)
+            if name.endswith(("_rows", "low_rank_a", "low_rank_b")):
+                same = np.array_equal(before.read(name), after.read(name))
+                assert same == name.endswith("_rows"), name
+    record = json.loads((whole / SHRINK).read_text())
+    assert record["student"]["before"] == json.loads((thin / SHRINK).read_text())
+    convert(plan(ConvertRequest(str(whole), ("cpu",), output=tmp_path / "b", precision="f32")), Silent())
+    assert proof_of(tmp_path / "b")["passed"]
 
 
 def test_zeros_are_exact_in_number_and_survive_quantization(tiny: Tiny, text: Path, tmp_path: Path) -> None:

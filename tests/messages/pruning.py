@@ -35,6 +35,13 @@ def factors(world: World) -> None:
         world.edge("convert", "thin", "-t", target, "-o", f"bundle-{target}")
     world.edge("convert", "thin", "-t", "cpu", "--calibrate", "words.txt")
     world.edge("prune", "thin", "-o", "thinner", "--keep", "0.5")
+    world.edge("heal", "thin")
+    train = ("--text", "words.txt", "--steps", "2", "--length", "16", "-o", "taught")
+    world.edge("distill", world.tiny("phi4"), "--student", "thin", "--method", "kd", *train)
+    world.edge(
+        "distill", world.tiny("phi4"), "--student", "thin", "--method", "kd", "--transfer", "2", *train
+    )
+    world.edge("distill", "thin", "--layers", "1", *train)
 
 
 @case

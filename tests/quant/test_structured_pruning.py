@@ -11,7 +11,7 @@ from transformers import Phi3Config, Phi3ForCausalLM
 from quant.prune.phi3 import prunable
 from quant.prune.settings import Sizes
 from quant.prune.slicing import silence, sliced, sliced_config
-from quant.prune.units import DOWN, LAYER, O, choose, head_dim, layer_scores, sizes_of
+from quant.prune.units import DOWN, LAYER, OUT, choose, head_dim, layer_scores, sizes_of
 
 
 def small(**changes: object) -> Phi3ForCausalLM:
@@ -106,7 +106,7 @@ def test_a_silenced_unit_still_has_gradients_and_one_all_zero_has_none() -> None
     model(input_ids=ids, labels=ids).loss.backward()
     parameters = prunable(model)
     for i in range(3):
-        for name in (O, DOWN):
+        for name in (OUT, DOWN):
             matrix = parameters[LAYER.format(i) + name]
             silent = (matrix == 0).all(0)
             assert silent.any()
