@@ -1,9 +1,10 @@
-"""At which size factored MLPs are smaller and faster than dense ones: `python -m benchmarks.losparse DIR`.
+"""At which size factored layers are smaller and faster than dense ones: `python -m benchmarks.losparse DIR`.
 
-A random dense Phi-3 model, and for each pair of shares (of the factors, of the rows) a random one whose MLPs are
-factored, all converted for the CPU (int4 by default) without a proof: neither size nor speed depends on values. Each
-is benched in turns with the dense one, run by run, so that the ratios are of one machine at one time. What a share
-costs in quality is for `edge prune` and `edge eval` to say.
+A random dense Phi-3 model, and for each pair of shares (of the factors, of the rows) a random one whose layers
+are factored, all converted for the CPU (int4 by default) without a proof: neither size nor speed depends on values.
+Each is benched in turns with the dense one, run by run, and a ratio is of two runs side by side: what slows the machine
+down slows both. Told are the median and the quartiles of the ratios. What a share costs in quality is for
+`python -m benchmarks.losparse_quality` to say.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from edge.benchmark import Request, bench
 from edge.cli.bench import contender
 from edge.convert import ConvertRequest, convert, plan
 from edge.progress import Silent
-from quant.lowrank.names import ARCHITECTURE, MLP, MODEL_TYPE, rank_of
+from quant.lowrank.names import ARCHITECTURE, LINEAR, MODEL_TYPE, rank_of
 from quant.tensor_file import copy_side_files, write_tensors
 
 VOCABULARY = 4096
@@ -33,7 +34,7 @@ PAIRS = ((0.05, 0.05), (0.1, 0.1), (0.2, 0.1), (0.3, 0.2), (0.4, 0.3), (0.5, 0.5
 
 
 def write_factored(dense: Path, directory: Path, low_rank: float, keep: float, *, seed: int = 0) -> None:
-    """The checkpoint in `dense` with random factors and rows of these shares for its MLPs, bfloat16."""
+    """The checkpoint in `dense` with random factors and rows of these shares for its linear layers, bfloat16."""
     directory.mkdir(parents=True)
     copy_side_files(dense, directory)
     rng = np.random.default_rng(seed)
@@ -41,7 +42,7 @@ def write_factored(dense: Path, directory: Path, low_rank: float, keep: float, *
     with Checkpoint.open(dense) as checkpoint:
         for name, info in checkpoint.tensors.items():
             layer = name.removesuffix(".weight")
-            if not layer.endswith(MLP):
+            if not layer.endswith(LINEAR):
                 tensors[name] = checkpoint.read(name)
                 continue
             out, columns = info.shape
@@ -71,7 +72,7 @@ def write_factored(dense: Path, directory: Path, low_rank: float, keep: float, *
 def measure(
     directory: Path, config: dict[str, Any], pairs: Sequence[tuple[float, float]], options: argparse.Namespace
 ) -> Iterator[dict[str, Any]]:
-    """One row for each pair: bytes of the weight file and ratios to the dense model, medians over the runs."""
+    """One row for each pair: bytes of the weight file and ratios to the dense model, as medians and quartiles."""
     dense = directory / "dense"
     write_checkpoint(dense, config)
     dense_bundle = _converted(dense, options.precision)
@@ -93,9 +94,13 @@ def measure(
             "keep": keep,
             "bytes": sizes[0],
             "size_ratio": sizes[0] / sizes[1],
-            "decode_ratio": found["ratios"]["decode_tokens_per_s"][0]["median"],
-            "first_token_ratio": found["ratios"]["first_token_s"][0]["median"],
+            "decode": _spread(found["ratios"]["decode_tokens_per_s"][0]),
+            "first_token": _spread(found["ratios"]["first_token_s"][0]),
         }
+
+
+def _spread(ratio: dict[str, Any]) -> dict[str, float]:
+    return {name: ratio[name] for name in ("median", "q1", "q3")}
 
 
 def _converted(checkpoint: Path, precision: str) -> Path:
@@ -113,19 +118,20 @@ def main() -> None:
     parser.add_argument("--precision", choices=["int4", "int8", "f32"], default="int4")
     parser.add_argument("--pair", nargs=2, type=float, action="append", metavar=("LOW_RANK", "KEEP"))
     parser.add_argument("--prompt", type=int, default=128, help="tokens")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=21)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     # A small vocabulary, so that the layers are what is measured.
     config = SHAPES[options.shape] | {"num_hidden_layers": options.layers, "vocab_size": VOCABULARY}
     pairs = [(low, keep) for low, keep in options.pair] if options.pair else PAIRS
-    print("low rank  rows  size  decode speed  time to first token   (ratios to dense)", flush=True)
+    print("low rank  rows  size  decode speed        time to first token   (ratios to dense)", flush=True)
     for row in measure(options.directory, config, pairs, options):
-        print(
-            f"{row['low_rank']:8.2f}  {row['keep']:4.2f}  {row['size_ratio']:4.2f}  {row['decode_ratio']:12.2f}  "
-            f"{row['first_token_ratio']:19.2f}",
-            flush=True,
+        cells = (
+            f"{row[name]['median']:.2f} ({row[name]['q1']:.2f}..{row[name]['q3']:.2f})"
+            for name in ("decode", "first_token")
         )
+        shares = f"{row['low_rank']:8.2f}  {row['keep']:4.2f}  {row['size_ratio']:4.2f}"
+        print(shares, *cells, sep="  ", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from quant.adapters.loftq import best_approximation
 from quant.lowrank.names import LINEAR, rank_of
 
 
@@ -16,11 +17,8 @@ class FactoredLinear(nn.Module):
 
     def __init__(self, weight: Tensor, rank: int) -> None:
         super().__init__()
-        u, sigma, v = torch.linalg.svd(weight.detach().double(), full_matrices=False)
-        root = sigma[:rank].sqrt()
-        a, b = root[:, None] * v[:rank], u[:, :rank] * root
-        self.low_rank_a = nn.Parameter(a.float().contiguous())
-        self.low_rank_b = nn.Parameter(b.float().contiguous())
+        halves = best_approximation(weight.detach().float().numpy(), rank)
+        self.low_rank_a, self.low_rank_b = (nn.Parameter(torch.from_numpy(half)) for half in halves)
         # Of the rounded factors, so that the sum is W to the last bits.
         product = self.low_rank_b.double() @ self.low_rank_a.double()
         self.sparse = nn.Parameter((weight.double() - product).float().detach())

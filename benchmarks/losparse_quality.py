@@ -1,0 +1,107 @@
+"""LoSparse beside low rank alone of the same size: `python -m benchmarks.losparse_quality DIR --texts TEXTS`.
+
+The embedded default (real weights) is trained on training.txt of `python -m benchmarks.texts TEXTS` for a number of
+steps, dense, in factors alone, and in factors and rows, the last two of as many values by the same schedule; measured
+on technical.txt and fiction.txt, of which nothing is in it, are perplexity and mean KL from the model as it came. With
+`--heal` LoSparse's is then the student of the model as it came for as many steps again (the paper's second half).
+`python -m benchmarks.losparse` says what such shares do to size and speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from benchmarks.distill import MEASURED, measure, training_text
+from edge.cli.console import open_progress, table
+from edge.distill import distill
+from edge.distilling.data import read_words
+from edge.distilling.plan import DistillRequest, plan
+from edge.sources import resolve
+from quant.prune.run import run
+from quant.prune.settings import Settings
+from quant.tensor_file import copy_side_files
+
+WINDOW = 2
+"""Steps from one choice of rows to the next; the runs are short."""
+NAMES = tuple(f"{text} {what}" for text in MEASURED for what in ("perplexity", "KL"))
+
+
+def contenders(low_rank: float, keep: float, **training: Any) -> dict[str, Settings]:
+    """By name. The row shares of both are of the same budget: low_rank + keep of every matrix's values."""
+    shared: dict[str, Any] = {"units": {}, "window": WINDOW, **training}
+    return {
+        "dense": Settings(keep=1.0, **shared),
+        "low rank alone": Settings(keep=0.0, method="losparse", low_rank=low_rank + keep, **shared),
+        "LoSparse": Settings(keep=keep, method="losparse", low_rank=low_rank, **shared),
+    }
+
+
+def train(source: Path, text: Path, settings: Settings, output: Path) -> int:
+    """Into the new folder `output`; the number of parameters that are left."""
+    ids, _ = read_words(text, source, settings.length)
+    output.mkdir()
+    copy_side_files(source, output)
+    progress, done = open_progress(), 0
+
+    def report(told: Any) -> None:
+        nonlocal done
+        progress.advance(told.step - done)
+        done = told.step
+
+    progress.stage(output.name, settings.steps, "steps")
+    state = output.with_name(f".{output.name}.state")
+    outcome = run(source, output, ids, settings, state=state, name=output.name, report=report)
+    progress.done()
+    state.unlink(missing_ok=True)
+    return outcome.parameters_after
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path, help="a new place; results.jsonl is left there")
+    parser.add_argument("--texts", type=Path, required=True, help="the folder of benchmarks.texts")
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--low-rank", type=float, default=0.5)
+    parser.add_argument("--keep", type=float, default=0.2)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=5e-5)
+    parser.add_argument("--windows", type=int, default=8, help="of each text, to measure on")
+    parser.add_argument("--heal", action="store_true")
+    options = parser.parse_args()
+    options.directory.mkdir(parents=True)
+    source = resolve(options.model).directory
+    training = {name: getattr(options, name) for name in ("steps", "batch", "length", "rate")}
+    text = training_text(options.texts, options.directory, options.steps * options.batch * options.length)
+    lines = []
+
+    def tell(name: str, directory: Path, parameters: int | None) -> None:
+        row = measure(directory, source, options.texts, options.windows, options.length)
+        with (options.directory / "results.jsonl").open("a") as file:
+            file.write(json.dumps({"name": name, "parameters": parameters, **row}) + "\n")
+        size = "" if parameters is None else f"{parameters / 1e6:.1f} M"
+        lines.append([name, size, *(f"{row[what]:.3f}" for what in NAMES)])
+
+    tell("as it came", source, None)
+    output = options.directory / "trained"
+    for name, settings in contenders(options.low_rank, options.keep, **training).items():
+        parameters = train(source, text, settings, output)
+        tell(f"{name}, {options.steps} steps", output, parameters)
+        if options.heal and name == "LoSparse":
+            healed = options.directory / "healed"
+            request = DistillRequest(
+                str(source), text, healed, method="kd", student=output, **training | {"rate": None}
+            )
+            distill(plan(request), open_progress())
+            tell(f"{name}, and {options.steps} steps as a student", healed, parameters)
+        shutil.rmtree(output)
+    print("\n".join(table(["what", "parameters", *NAMES], lines)))
+
+
+if __name__ == "__main__":
+    main()
