@@ -10,6 +10,7 @@ on technical.txt and fiction.txt, of which nothing is in it, are perplexity and 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -53,8 +54,9 @@ def train(source: Path, text: Path, settings: Settings, output: Path) -> int:
         done = told.step
 
     progress.stage(output.name, settings.steps, "steps")
-    state = output.with_name(f".{output.name}.state")
-    outcome = run(source, output, ids, settings, state=state, name=output.name, report=report)
+    name = hashlib.sha256(repr((settings, len(ids))).encode()).hexdigest()
+    state = output.with_name(f".{name}.state")
+    outcome = run(source, output, ids, settings, state=state, name=name, report=report)
     progress.done()
     state.unlink(missing_ok=True)
     return outcome.parameters_after
@@ -62,7 +64,7 @@ def train(source: Path, text: Path, settings: Settings, output: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path, help="a new place; results.jsonl is left there")
+    parser.add_argument("directory", type=Path, help="results.jsonl there: a rerun goes on")
     parser.add_argument("--texts", type=Path, required=True, help="the folder of benchmarks.texts")
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--low-rank", type=float, default=0.5)
@@ -74,32 +76,39 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=8, help="of each text, to measure on")
     parser.add_argument("--heal", action="store_true")
     options = parser.parse_args()
-    options.directory.mkdir(parents=True)
+    options.directory.mkdir(parents=True, exist_ok=True)
+    results = options.directory / "results.jsonl"
+    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
     source = resolve(options.model).directory
     training = {name: getattr(options, name) for name in ("steps", "batch", "length", "rate")}
     text = training_text(options.texts, options.directory, options.steps * options.batch * options.length)
-    lines = []
 
     def tell(name: str, directory: Path, parameters: int | None) -> None:
-        row = measure(directory, source, options.texts, options.windows, options.length)
-        with (options.directory / "results.jsonl").open("a") as file:
-            file.write(json.dumps({"name": name, "parameters": parameters, **row}) + "\n")
-        size = "" if parameters is None else f"{parameters / 1e6:.1f} M"
-        lines.append([name, size, *(f"{row[what]:.3f}" for what in NAMES)])
+        found = measure(directory, source, options.texts, options.windows, options.length)
+        rows.append({"name": name, "parameters": parameters, **found})
+        with results.open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
 
-    tell("as it came", source, None)
-    output = options.directory / "trained"
+    if not rows:
+        tell("as it came", source, None)
+    trained, healed = options.directory / "trained", options.directory / "healed"
     for name, settings in contenders(options.low_rank, options.keep, **training).items():
-        parameters = train(source, text, settings, output)
-        tell(f"{name}, {options.steps} steps", output, parameters)
+        if any(row["name"] == name for row in rows):
+            continue
+        shutil.rmtree(trained, ignore_errors=True)
+        parameters = train(source, text, settings, trained)
+        tell(name, trained, parameters)
         if options.heal and name == "LoSparse":
-            healed = options.directory / "healed"
             request = DistillRequest(
-                str(source), text, healed, method="kd", student=output, **training | {"rate": None}
+                str(source), text, healed, method="kd", student=trained, **training | {"rate": None}
             )
             distill(plan(request), open_progress())
-            tell(f"{name}, and {options.steps} steps as a student", healed, parameters)
-        shutil.rmtree(output)
+            tell("LoSparse, then a student", healed, parameters)
+    lines = [
+        [row["name"], f"{row['parameters'] / 1e6:.2f} M" if row["parameters"] else "",
+         *(f"{row[what]:.3f}" for what in NAMES)]
+        for row in rows
+    ]  # fmt: skip
     print("\n".join(table(["what", "parameters", *NAMES], lines)))
 
 
