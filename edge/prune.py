@@ -98,7 +98,7 @@ def prune(request: PruneRequest, progress: Progress) -> dict[str, Any]:
             "text": {"text": text.name, "sha256": sha256(text), "windows": len(windows.ids)},
             "tools": {name: version(name) for name in _GUESTS},
             "result": result,
-            "earlier": _earlier(source.directory),
+            **_before(source.directory),
         }
         write_json(directory / SHRINK, shrink)
     state.unlink(missing_ok=True)
@@ -162,7 +162,7 @@ def _require_guests() -> None:
             )
 
 
-def _earlier(source: Path) -> dict[str, Any] | None:
-    """The shrink.json of a checkpoint that was shrunk before."""
+def _before(source: Path) -> dict[str, Any]:
+    """How the checkpoint was shrunk before, if it was."""
     file = source / SHRINK
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    return {"before": json.loads(file.read_text(encoding="utf-8"))} if file.is_file() else {}

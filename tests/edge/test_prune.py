@@ -208,5 +208,5 @@ def test_the_record_names_inputs_and_the_step_before(tiny: Tiny, text: Path, tmp
     second = prune(
         PruneRequest(str(tmp_path / "a"), tmp_path / "b", replace(SHORT, keep=0.5), text), Silent()
     )
-    assert second["earlier"] == json.loads((tmp_path / "a" / SHRINK).read_text())
+    assert second["before"] == json.loads((tmp_path / "a" / SHRINK).read_text())
     assert second["result"]["loss_before"] == pytest.approx(first["result"]["loss_after"], rel=1e-5)
