@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError
+from converters.models import describe
 from edge.distilling import data
 from edge.distilling.options import camero_settings, check_optimizer
 from edge.progress import Progress
@@ -207,6 +208,9 @@ def _check_pair(
     request: DistillRequest, directory: Path, teacher: dict[str, Any], student: dict[str, Any], kind: Kind
 ) -> None:
     assert request.student is not None
+    if _in_factors(student):
+        with Checkpoint.open(request.student) as checkpoint:
+            describe(checkpoint)  # that its factors fit together
     own = "decoder" if _in_factors(student) else kind_of(request.student.name, student)
     if own != kind:
         raise UnsupportedError(

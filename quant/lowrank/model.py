@@ -13,7 +13,6 @@ from torch.nn.functional import linear
 from transformers import AutoConfig, Phi3ForCausalLM
 
 from converters.checkpoint import Checkpoint
-from converters.models import describe
 from quant.distill.quiet import quiet
 from quant.lowrank.names import MODEL_TYPE
 from quant.prune import phi3
@@ -77,10 +76,9 @@ def is_factored(directory: Path) -> bool:
 
 
 def load(directory: Path) -> LoSparseModel:
-    """The model in float32. safetensors only, no network. Raises what `converters.models.describe` does."""
+    """The model in float32, of a checkpoint that `converters.models.describe` takes. safetensors only, no network."""
     quiet()
     with Checkpoint.open(directory) as checkpoint:
-        describe(checkpoint)
         tensors = {name: _read(checkpoint, name) for name in checkpoint.tensors}
         origin = dict(checkpoint.config)
     config = LoSparseConfig.from_pretrained(directory, local_files_only=True)
