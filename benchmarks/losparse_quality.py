@@ -1,10 +1,10 @@
 """LoSparse beside low rank alone of the same size: `python -m benchmarks.losparse_quality DIR --texts TEXTS`.
 
 The embedded default (real weights) is trained on training.txt of `python -m benchmarks.texts TEXTS` for a number of
-steps, dense, in factors alone, and in factors and rows, the last two of as many values by the same schedule; measured
-on technical.txt and fiction.txt, of which nothing is in it, are perplexity and mean KL from the model as it came. With
-`--heal` LoSparse's is then the student of the model as it came for as many steps again (the paper's second half).
-`python -m benchmarks.losparse` says what such shares do to size and speed.
+steps, dense, in factors and rows, and in factors alone of at least as many values (ranks are whole blocks), which get
+there by the same schedule; measured on technical.txt and fiction.txt, of which nothing is in it, are perplexity and
+mean KL from the model as it came. With `--heal` LoSparse's is then the student of the model as it came for as many
+steps again (the paper's second half). `python -m benchmarks.losparse` says what such shares do to size and speed.
 """
 
 from __future__ import annotations
@@ -13,15 +13,18 @@ import argparse
 import hashlib
 import json
 import shutil
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from benchmarks.distill import MEASURED, measure, training_text
+from converters.checkpoint import Checkpoint
 from edge.cli.console import open_progress, table
 from edge.distill import distill
 from edge.distilling.data import read_words
 from edge.distilling.plan import DistillRequest, plan
 from edge.sources import resolve
+from quant.lowrank.names import LINEAR
 from quant.prune.run import run
 from quant.prune.settings import Settings
 from quant.tensor_file import copy_side_files
@@ -31,14 +34,12 @@ WINDOW = 2
 NAMES = tuple(f"{text} {what}" for text in MEASURED for what in ("perplexity", "KL"))
 
 
-def contenders(low_rank: float, keep: float, **training: Any) -> dict[str, Settings]:
-    """By name. The row shares of both are of the same budget: low_rank + keep of every matrix's values."""
-    shared: dict[str, Any] = {"units": {}, "window": WINDOW, **training}
-    return {
-        "dense": Settings(keep=1.0, **shared),
-        "low rank alone": Settings(keep=0.0, method="losparse", low_rank=low_rank + keep, **shared),
-        "LoSparse": Settings(keep=keep, method="losparse", low_rank=low_rank, **shared),
-    }
+def share_of(source: Path, parameters: int) -> float:
+    """What `parameters` in all leave to the values of the linear layers of the model in `source`, as a share."""
+    with Checkpoint.open(source) as checkpoint:
+        sizes = {name.removesuffix(".weight"): prod(info.shape) for name, info in checkpoint.tensors.items()}
+    linear = sum(size for name, size in sizes.items() if name.endswith(LINEAR))
+    return (parameters - sum(sizes.values()) + linear) / linear
 
 
 def train(source: Path, text: Path, settings: Settings, output: Path) -> int:
@@ -92,9 +93,17 @@ def main() -> None:
     if not rows:
         tell("as it came", source, None)
     trained, healed = options.directory / "trained", options.directory / "healed"
-    for name, settings in contenders(options.low_rank, options.keep, **training).items():
-        if any(row["name"] == name for row in rows):
+    shared: dict[str, Any] = {"units": {}, "window": WINDOW, **training}
+    for name in ("dense", "LoSparse", "low rank alone"):
+        known = {row["name"]: row["parameters"] for row in rows}
+        if name in known:
             continue
+        settings = Settings(keep=1.0, **shared)
+        if name == "LoSparse":
+            settings = Settings(keep=options.keep, method="losparse", low_rank=options.low_rank, **shared)
+        elif name != "dense":
+            share = share_of(source, known["LoSparse"])
+            settings = Settings(keep=0.0, method="losparse", low_rank=share, **shared)
         shutil.rmtree(trained, ignore_errors=True)
         parameters = train(source, text, settings, trained)
         tell(name, trained, parameters)
