@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError
-from converters.models import describe
 from edge.distilling import data
+from edge.distilling.factors import check_factors, in_factors
 from edge.distilling.options import camero_settings, check_optimizer
 from edge.progress import Progress
 from edge.sources import resolve
 from quant.distill.cut import Cut, Keep, Kind, kept_parameters, layer_map, plan_cut
 from quant.distill.launch import check_together, place
-from quant.lowrank.names import MODEL_TYPE
 
 Method = Literal["ted", "lwd", "kd", "ft", "camero"]
 
@@ -122,11 +121,6 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
             "--transfer moves pieces of a decoder into a student with weights of its own",
             hint="give that student with --student DIR",
         )
-    if request.transfer and _in_factors(student_config):
-        raise UnsupportedError(
-            "--transfer moves pieces of matrices, and the student's are in factors",
-            hint="leave out --transfer: such a student is trained whole",
-        )
     if request.transfer:
         _check_pieces(config, student_config)
     defaults = DEFAULTS[kind]
@@ -208,10 +202,9 @@ def _check_pair(
     request: DistillRequest, directory: Path, teacher: dict[str, Any], student: dict[str, Any], kind: Kind
 ) -> None:
     assert request.student is not None
-    if _in_factors(student):
-        with Checkpoint.open(request.student) as checkpoint:
-            describe(checkpoint)  # that its factors fit together
-    own = "decoder" if _in_factors(student) else kind_of(request.student.name, student)
+    if in_factors(student):
+        check_factors(request.student, transfer=bool(request.transfer))
+    own = "decoder" if in_factors(student) else kind_of(request.student.name, student)
     if own != kind:
         raise UnsupportedError(
             "teacher and student are not of one kind", hint="give two decoders or two encoders"
@@ -224,11 +217,6 @@ def _check_pair(
             )
     if int(student["num_hidden_layers"]) > int(teacher["num_hidden_layers"]):
         raise UnsupportedError("the student has more layers than its teacher", hint="swap the two")
-
-
-def _in_factors(config: dict[str, Any]) -> bool:
-    """Whether it is LoSparse's: a student that goes on learning, and no teacher."""
-    return config.get("model_type") == MODEL_TYPE
 
 
 def _check_pieces(teacher: dict[str, Any], student: dict[str, Any]) -> None:
