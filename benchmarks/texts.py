@@ -134,15 +134,17 @@ def modules(root: Path) -> str:
 
 
 def brown(folder: Path) -> str:
-    """The Brown corpus without its word classes; the spaces that its tokenization put in are taken out."""
-    texts = []
-    for file in sorted(folder.glob("c[a-r][0-9][0-9]")):
-        lines = file.read_text(encoding="latin-1").splitlines()
-        words = [[word.rpartition("/")[0] for word in line.split()] for line in lines if line.strip()]
-        text = "\n".join(" ".join(line) for line in words)
-        text = text.replace("`` ", '"').replace(" ''", '"')
-        texts.append(re.sub(r" ([,.;:?!)])(?: \1)*", r"\1", text).replace("( ", "("))
-    return "\n\n".join(texts)
+    """The Brown corpus without its word classes, a sentence a line."""
+    return "\n\n".join("\n".join(plain_sentences(f)) for f in sorted(folder.glob("c[a-r][0-9][0-9]")))
+
+
+def plain_sentences(file: Path) -> list[str]:
+    """A document of the Brown corpus without word classes; the spaces that its tokenization put in are taken out."""
+    lines = file.read_text(encoding="latin-1").splitlines()
+    words = [[word.rpartition("/")[0] for word in line.split()] for line in lines if line.strip()]
+    text = "\n".join(" ".join(line) for line in words)
+    text = text.replace("`` ", '"').replace(" ''", '"')
+    return re.sub(r" ([,.;:?!)])(?: \1)*", r"\1", text).replace("( ", "(").split("\n")
 
 
 def write_texts(directory: Path) -> dict[str, Path]:

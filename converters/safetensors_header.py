@@ -29,6 +29,8 @@ DTYPES: dict[DtypeName, np.dtype[np.generic]] = {
     "F64": np.dtype("<f8"),
 }
 
+COUNTED = "embeddings.position_ids"
+"""End of the name of a buffer 0, 1, 2, .. that older BERTs were saved with, in I64; no weight, and nothing reads it."""
 MAX_AXES = 8
 MAX_NAME = 1024
 
@@ -51,7 +53,7 @@ class TensorInfo:
 
 
 def read_header(descriptor: int, file: Path) -> list[TensorInfo]:
-    """Every tensor of the safetensors file open as `descriptor`, in file order.
+    """Every tensor of the safetensors file open as `descriptor`, in file order, without those COUNTED.
 
     Raises CheckpointError that names `file`, and the tensor where one is at fault. The length that the file
     claims for its header is held against the file's size and the limit before it is allocated.
@@ -77,7 +79,7 @@ def read_header(descriptor: int, file: Path) -> list[TensorInfo]:
         raise _bad(file, "holds no tensor")
     tensors.sort(key=lambda t: (t.offset, t.offset + t.nbytes))
     _check_cover(tensors, file, 8 + length, size)
-    return tensors
+    return [t for t in tensors if not (t.name.endswith(COUNTED) and header[t.name]["dtype"] == "I64")]
 
 
 def read_into(descriptor: int, view: memoryview, offset: int, file: Path) -> None:
@@ -102,6 +104,8 @@ def _tensor(name: str, entry: Any, file: Path, base: int) -> TensorInfo:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _bad(file, f"tensor {shown(name)}: header entry is not dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype == "I64" and name.endswith(COUNTED):
+        dtype = "F64"  # as wide
     if not isinstance(dtype, str) or dtype not in DTYPES:
         raise CheckpointError(
             f"{file.name}: tensor {shown(name)} has dtype {shown(dtype)}, not one of {', '.join(DTYPES)}",

@@ -108,6 +108,7 @@ def _run(plan: DistillPlan) -> Run:
         request.device,
         request.transfer,
         _camero(s["camero"]),
+        plan.names,
     )
 
 

@@ -68,6 +68,24 @@ def read_labelled(text: Path, checkpoint: Path, config: Mapping[str, Any], lengt
     return ids, np.array(labels, np.int64)
 
 
+def label_names(text: Path) -> tuple[str, ...]:
+    """The names that lines {"text": .., "label": ..} use, in alphabetical order. Raises UnsupportedError when they
+    are fewer than two."""
+    found = set()
+    for line in _read(text).splitlines():
+        try:
+            found.add(json.loads(line)["label"])
+        except (ValueError, TypeError, LookupError):
+            continue  # `read_labelled` names the line
+    names = tuple(sorted(name for name in found if isinstance(name, str)))
+    if len(names) < 2:
+        raise UnsupportedError(
+            f"{text} names {len(names)} of the classes that a new head would tell apart",
+            hint='one {"text": "..", "label": "NAME"} a line, two names at least',
+        )
+    return names
+
+
 def check_same_tokens(text: Path, teacher: Path, student: Path) -> None:
     """The first PROBE characters of `text` must be the same tokens for both. Raises UnsupportedError if not."""
     probe = _read(text)[:PROBE]
@@ -102,9 +120,13 @@ def _labelled(place: str, line: str, names: Mapping[str, int]) -> tuple[str, int
 def _tokenizer(checkpoint: Path) -> Any:
     path = checkpoint / "tokenizer.json"
     try:
-        return Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises bare Exception for a missing and for a malformed file
         raise CheckpointError(f"{path}: {error}", hint="the checkpoint needs its tokenizer.json") from None
+    # A published tokenizer may pad every text to one length, with a mask that nobody here would see.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _read(text: Path) -> str:

@@ -14,6 +14,7 @@ from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError
 from edge.distilling import data
 from edge.distilling.factors import check_factors, in_factors
+from edge.distilling.kinds import is_headless, kind_of, with_head
 from edge.distilling.options import camero_settings, check_optimizer
 from edge.progress import Progress
 from edge.sources import resolve
@@ -78,6 +79,8 @@ class DistillPlan:
     ids: NDArray[np.int64]
     labels: NDArray[np.int64] | None
     settings: dict[str, Any]
+    names: tuple[str, ...] = ()
+    """Classes of the new head of an encoder that has none."""
 
     def to_data(self) -> dict[str, Any]:
         """For --json and the record: no arrays, no places."""
@@ -91,6 +94,7 @@ class DistillPlan:
             "student_parameters": self.student_parameters,
             "examples": len(self.ids),
             "longest": int(self.ids.shape[1]),
+            **({"new_head": list(self.names)} if self.names else {}),
         }
 
 
@@ -100,13 +104,17 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
     check_optimizer(request)
     source = resolve(request.teacher, progress=progress)
     config, shapes = _described(source.directory)
+    fine_tuned = request.method == "ft" and request.student is None
+    names = data.label_names(request.text) if fine_tuned and is_headless(config) else ()
+    config = with_head(config, names) if names else config
     kind = kind_of(source.name, config)
     camero = camero_settings(request, kind)
     cut = student_shapes = None
     student_config = config
     if request.student is None:
-        cut = plan_cut(config, kind, request.layers, request.hidden, request.keep)
-        depth, size = len(cut.layers), kept_parameters(shapes, config, cut)
+        cut = plan_cut(config, kind, request.layers, request.hidden, request.keep, whole=fine_tuned)
+        head = len(names) * (1 + int(cut.changes.get("hidden_size", config["hidden_size"])))
+        depth, size = len(cut.layers), head + kept_parameters(shapes, config, cut)
     elif request.layers or request.hidden or request.keep:
         raise UnsupportedError(
             "--student is a checkpoint of its own; --layers, --hidden and --keep cut one from the teacher",
@@ -177,19 +185,7 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
         ids,
         labels,
         settings,
-    )
-
-
-def kind_of(name: str, config: dict[str, Any]) -> Kind:
-    """What kind of model a config is of. Raises UnsupportedError for one that is not distilled."""
-    architecture = str((config.get("architectures") or ["nothing"])[0])
-    if architecture == "Phi3ForCausalLM":
-        return "decoder"
-    if architecture.endswith("ForSequenceClassification"):
-        return "encoder"
-    raise UnsupportedError(
-        f"{name} is a {architecture}; distilled are Phi3ForCausalLM and ..ForSequenceClassification",
-        hint="an encoder needs its classification head: fine-tune it on the task first",
+        names,
     )
 
 

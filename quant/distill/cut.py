@@ -40,17 +40,24 @@ class Cut:
 
 
 def plan_cut(
-    config: Mapping[str, Any], kind: Kind, layers: int | None, hidden: int | None, keep: Keep | None = None
+    config: Mapping[str, Any],
+    kind: Kind,
+    layers: int | None,
+    hidden: int | None,
+    keep: Keep | None = None,
+    *,
+    whole: bool = False,
 ) -> Cut:
     """From a teacher's config: `layers` of it as `keep` says, the last among them; None keeps what the teacher has.
 
-    keep: None for what suits the kind: a decoder's ends, an encoder's evenly spaced layers.
+    keep: None for what suits the kind: a decoder's ends, an encoder's evenly spaced layers. whole: a student of the
+    teacher's size will do.
     A narrower decoder keeps head size and queries a group; heads and MLP neurons are in proportion to `hidden`.
     Raises UnsupportedError when the student would not be smaller, or cannot be made.
     """
     depth, width = int(config["num_hidden_layers"]), int(config["hidden_size"])
     layers, hidden = layers or depth, hidden or width
-    if layers > depth or hidden > width or (layers, hidden) == (depth, width):
+    if layers > depth or hidden > width or ((layers, hidden) == (depth, width) and not whole):
         raise UnsupportedError(
             f"a student of {layers} layers of width {hidden} is not smaller than its teacher: {depth} of {width}",
             hint=f"try --layers {max(1, depth // 2)}",

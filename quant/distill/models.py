@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from quant.distill.cut import Kind
 from quant.distill.quiet import quiet
@@ -51,11 +52,15 @@ class Batch:
         return values[:, :-1][self.mask[:, 1:]] if self.labels is None else values
 
 
-def load_model(directory: Path, kind: Kind) -> Any:
-    """The checkpoint as a transformers model in float32. safetensors only, no code of the checkpoint's, no network."""
+def load_model(directory: Path, kind: Kind, names: Sequence[str] = ()) -> Any:
+    """The checkpoint as a transformers model in float32. safetensors only, no code of the checkpoint's, no network.
+
+    names: of the classes of a new head, for an encoder that has none; its weights come from torch's generator.
+    """
     quiet()
     if is_factored(directory):
         return load(directory)
+    head = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
     auto = AutoModelForCausalLM if kind == "decoder" else AutoModelForSequenceClassification
     return auto.from_pretrained(
         directory,
@@ -64,12 +69,13 @@ def load_model(directory: Path, kind: Kind) -> Any:
         trust_remote_code=False,
         use_safetensors=True,
         attn_implementation="sdpa",
+        **(head if names else {}),
     )
 
 
-def new_model(directory: Path, kind: Kind, changes: dict[str, Any]) -> Any:
-    """A model with the config of `directory` and `changes`; its weights are still to be filled in."""
-    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+def new_model(config: Any, kind: Kind, changes: dict[str, Any]) -> Any:
+    """A model with a transformers `config` and `changes`; its weights are still to be filled in."""
+    config = copy.deepcopy(config)
     for key, value in changes.items():
         setattr(config, key, value)
     auto = AutoModelForCausalLM if kind == "decoder" else AutoModelForSequenceClassification

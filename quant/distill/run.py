@@ -15,7 +15,7 @@ from quant.distill.cut import Cut, Kind
 from quant.distill.models import Examples, load_model
 from quant.distill.parallel import join
 from quant.distill.students import cut_student
-from quant.distill.ted import TedOptions, Told, distill
+from quant.distill.ted import TedOptions, Told, distill, seeded
 from quant.distill.transfer import merge, sensitivity, transfer
 
 
@@ -23,7 +23,7 @@ from quant.distill.transfer import merge, sensitivity, transfer
 class Run:
     """Teacher and student directories, one of `student` and `cut` given; `device`: cpu or cuda. `transfer`: rank
     of the LoRA that is begun with the teacher's pieces and trained instead of the whole student (0: none). `camero`:
-    train that way, instead of by the options' method."""
+    train that way, instead of by the options' method. `names`: classes of a new head, for an encoder that has none."""
 
     teacher: Path
     student: Path | None
@@ -34,6 +34,7 @@ class Run:
     device: str = "cpu"
     transfer: int = 0
     camero: Camero | None = None
+    names: tuple[str, ...] = ()
 
 
 def distill_checkpoint(
@@ -48,12 +49,13 @@ def distill_checkpoint(
     if run.device == "cuda" and not torch.cuda.is_available():
         raise UnsupportedError("this machine has no GPU that torch can use", hint="try: --device cpu")
     join(torch.device(run.device))  # of several GPUs it chooses this process's, before anything is put on one
-    teacher = load_model(run.teacher, run.kind)
+    with seeded(run.options.train.seed):
+        teacher = load_model(run.teacher, run.kind, run.names)
     if run.cut is None:
         assert run.student is not None
         student = load_model(run.student, run.kind)
     else:
-        student = cut_student(teacher, run.teacher, run.kind, run.cut)
+        student = cut_student(teacher, run.kind, run.cut)
     if run.transfer:
         transfer(teacher, student, sensitivity(teacher, run.examples), run.transfer)
     answers = run.cut.answers(teacher.config.num_hidden_layers) if run.cut else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from quant.distill.models import new_model
 Indices = NDArray[np.int64]
 
 
-def cut_student(teacher: Any, directory: Path, kind: Kind, cut: Cut) -> Any:
+def cut_student(teacher: Any, kind: Kind, cut: Cut) -> Any:
     """The student: a transformers model whose weights are the teacher's where `cut` keeps them."""
-    student = new_model(directory, kind, dict(cut.changes))
+    student = new_model(teacher.config, kind, dict(cut.changes))
     weights = teacher.state_dict()
     channels = _channels(teacher, cut) if cut.narrower else None
     kept: dict[str, torch.Tensor] = {}

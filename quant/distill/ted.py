@@ -91,7 +91,7 @@ def distill(
             )
         )
     elif with_hidden:
-        with _seeded(options.train.seed):
+        with seeded(options.train.seed):
             own = Filters(depth, student.config.hidden_size, teacher.config.hidden_size, identity=False)
         own.to(device)
     for parameter, wanted in trained.items():
@@ -186,7 +186,7 @@ def _stage_one(
 ) -> Filters:
     """Filters behind the layers `kept` of `model`, trained; nothing else is changed."""
     options = order.options
-    with _seeded(options.train.seed):
+    with seeded(options.train.seed):
         stage = FilterStage(Filters(len(kept), model.config.hidden_size, out), kind, teacher)
     stage.to(order.device)
     freeze(model)
@@ -213,7 +213,7 @@ def _stage_one(
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """New weights are a function of the seed, and leave torch's generator as it was."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -55,7 +55,7 @@ def pair(kind: str, decoder: Path, tmp_path: Path, hidden: int | None = None) ->
     teacher.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     cut = plan_cut(config, kind, 2, hidden)
-    return teacher, cut_student(teacher, tmp_path, kind, cut), WORDS if kind == "decoder" else LABELLED
+    return teacher, cut_student(teacher, kind, cut), WORDS if kind == "decoder" else LABELLED
 
 
 def bits(model: torch.nn.Module) -> dict[str, bytes]:
@@ -196,5 +196,5 @@ def test_a_cut_of_everything_is_the_teacher(decoder: Path) -> None:
         if hasattr(c, "head_dim") else c.hidden_size // c.num_attention_heads,
         "num_key_value_heads": c.num_key_value_heads, "intermediate_size": c.intermediate_size,
     }  # fmt: skip
-    copy = cut_student(teacher, decoder, "decoder", Cut((0, 1, 2, 3), whole))
+    copy = cut_student(teacher, "decoder", Cut((0, 1, 2, 3), whole))
     assert bits(copy) == bits(teacher)
