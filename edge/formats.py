@@ -46,12 +46,16 @@ class Format:
     phone: bool = True
 
 
+ENCODER = "encoder"
+"""Labels or vectors instead of text: `edge.encoder`, and no engine of `edge.runtimes`."""
+
 FORMATS = {
     each.name: each
     for each in (
         Format("onnx", "onnxruntime-genai", (GENAI,)),
         Format("gguf", "llama.cpp", (LLAMA_CPP,), folder=False),
         Format("multimodal", "onnxruntime", (ONNXRUNTIME,)),
+        Format(ENCODER, "onnxruntime", (ONNXRUNTIME,)),
         Format("npu", "onnxruntime-genai with Qualcomm QNN", (GENAI, QNN)),
         Format("dml", "onnxruntime-genai with DirectML", (GENAI,), phone=False),
     )

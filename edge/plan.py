@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,16 +38,30 @@ from quant.recipe import Precision, Recipe
 MOST_THREADS = 8  # each takes memory, and the disk is the limit long before
 
 
-def preview_plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
-    """The plan of a model that need not be here: of one on a hub, config and headers are read. See `plan`.
+@contextmanager
+def find(
+    request: ConvertRequest, progress: Progress | None = None, *, dry_run: bool = False
+) -> Iterator[Resolved]:
+    """The request's model, once its targets are known to be some.
 
-    With a calibration or a budget it must be here: the one needs its tokenizer, the other its weights.
+    dry_run: it need not be here: of a model on a hub, config and headers are read. With a calibration or a budget it
+    must be: the one needs its tokenizer, the other its weights.
     """
-    if request.calibrate or request.budget:
-        return plan(request, progress)
-    with preview(
-        request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
-    ) as source:
+    _named_targets(request)
+    if dry_run and not request.calibrate and not request.budget:
+        with preview(
+            request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
+        ) as source:
+            yield source
+    else:
+        yield resolve(
+            request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
+        )
+
+
+def preview_plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:
+    """The plan of a model that need not be here: see `find` and `plan`."""
+    with find(request, progress, dry_run=True) as source:
         return plan(request, progress, source=source)
 
 
@@ -58,14 +73,7 @@ def plan(
     Raises any EdgeError: an unknown target, a checkpoint that is damaged or not understood, a model that a
     target's runtime cannot run rightly.
     """
-    if not request.targets:
-        raise UnsupportedError("no target is named", hint="add --target android or --target cpu")
-    targets = [get_target(name) for name in dict.fromkeys(request.targets)]
-    if request.activations != "f16" and all(target.format != NPU for target in targets):
-        raise UnsupportedError(
-            f"--activations {request.activations} is for NPU targets, and none is named",
-            hint="add --target android-npu",
-        )
+    targets = _named_targets(request)
     source = source or resolve(
         request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
     )
@@ -111,6 +119,18 @@ def plan(
         calibration=calibration,
         mixed=mixed,
     )
+
+
+def _named_targets(request: ConvertRequest) -> list[Target]:
+    if not request.targets:
+        raise UnsupportedError("no target is named", hint="add --target android or --target cpu")
+    targets = [get_target(name) for name in dict.fromkeys(request.targets)]
+    if request.activations != "f16" and all(target.format != NPU for target in targets):
+        raise UnsupportedError(
+            f"--activations {request.activations} is for NPU targets, and none is named",
+            hint="add --target android-npu",
+        )
+    return targets
 
 
 def _calibration(

@@ -38,6 +38,7 @@ COMMANDS = {
     "heal": "Make an adapter that wins back what quantization loses.",
     "shrink": "Run a plan: prune, distill, heal and convert in a chain.",
     "chat": "Chat with a bundle, a GGUF file or an ONNX folder.",
+    "classify": "Say which label each text has, by a bundle of an encoder.",
     "eval": "Measure artifacts: perplexity, KL divergence, answers to tasks.",
     "verify": "Check a bundle's files, and its numbers against a checkpoint.",
     "bench": "Measure load time, memory, first token, prefill and decode speed.",

@@ -11,7 +11,9 @@ from edge.cli import complete, console
 
 if TYPE_CHECKING:
     from edge.calibration_cost import CalibrationPlan
-    from edge.convert import Plan, Report
+    from edge.convert import ConvertRequest, Plan, Report
+    from edge.progress import Progress
+    from edge.sources import Resolved
 
 
 def convert(
@@ -111,8 +113,9 @@ def convert(
     """
     from edge.convert import ConvertRequest
     from edge.convert import convert as run
+    from edge.encoder.exporters import is_encoder
+    from edge.plan import find
     from edge.plan import plan as make_plan
-    from edge.plan import preview_plan
 
     progress = console.open_progress(quiet=as_json)
     request = ConvertRequest(
@@ -136,7 +139,11 @@ def convert(
         locked=locked,
         frozen=frozen,
     )
-    plan = preview_plan(request, progress) if dry_run else make_plan(request, progress)
+    with find(request, progress, dry_run=dry_run) as source:
+        if is_encoder(source.directory):
+            _convert_encoder(request, source, progress, dry_run=dry_run, as_json=as_json)
+            return
+        plan = make_plan(request, progress, source=source)
     if dry_run:
         progress.done()
         console.write_json(plan.to_data()) if as_json else _write_plan(plan)
@@ -146,6 +153,37 @@ def convert(
     report = run(plan, progress)
     progress.done()
     console.write_json(report.to_data()) if as_json else _write_report(report)
+
+
+def _convert_encoder(
+    request: ConvertRequest, source: Resolved, progress: Progress, *, dry_run: bool, as_json: bool
+) -> None:
+    from edge.encoder import convert as encoder
+
+    plan = encoder.plan(request, source)
+    if dry_run:
+        progress.done()
+        if as_json:
+            console.write_json(plan.to_data())
+            return
+        console.write(f"{source.source}: {plan.model_type} encoder, {plan.sizes['parameters'] / 1e6:.1f} M parameters")
+        console.write(f"labels: {', '.join(plan.labels)}" if plan.labels else "no labels: gives vectors")
+        console.write(f"would write {plan.output}: {' and '.join(plan.precisions)}")
+        return
+    report = encoder.convert(plan, progress)
+    if as_json:
+        console.write_json(report)
+        return
+    for name, entry in report["manifest"]["files"].items():
+        if name.endswith(".onnx"):
+            console.say(f"{name}: {console.size(entry['size'])}")
+    for name, result in (report["proof"] or {"variants": {}})["variants"].items():
+        labels = f", {result['same_label']:.1%} of labels the same" if "same_label" in result else ""
+        console.say(
+            f"{name}: answers {result['max_error']:.2g} from the checkpoint's at most, "
+            f"{result['relative_error']:.2g} relative{labels}"
+        )
+    console.write(report["output"])
 
 
 def _write_plan(plan: Plan) -> None:

