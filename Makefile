@@ -22,7 +22,8 @@ demo: .venv/.demo
 	$(BIN)/edge chat "$(QUESTION)" -m bundles/smollm2-135m-instruct-android </dev/null
 	$(BIN)/edge chat "$(QUESTION)" -m bundles/smollm2-135m-instruct-cpu </dev/null
 
-test: .venv/.dev
+test: .venv/.dev .venv/.encoders
+	EDGE_ENCODERS_PYTHON=$(CURDIR)/.venv/encoders/bin/python \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: .venv/.dev
@@ -41,6 +42,13 @@ bench: .venv/.dev
 .venv/.demo: .venv/bin/python pyproject.toml setup.py quant/kernel.c quant/kernel_tile.h quant/plane.c
 	@echo "Installing edge; compiling llama.cpp takes about 5 minutes on two cores, once."
 	$(LLAMA) $(BIN)/python -m pip install --quiet -e ".[gguf]"
+	touch $@
+
+# optimum's exporter takes an older transformers than the tests of quant/: encoders are exported in its own environment.
+.venv/.encoders: .venv/.dev
+	$(PYTHON) -m venv .venv/encoders
+	.venv/encoders/bin/python -m pip install --quiet $(TORCH)
+	.venv/encoders/bin/python -m pip install --quiet -e ".[encoders]"
 	touch $@
 
 .venv/.dev: .venv/.demo

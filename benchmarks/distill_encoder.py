@@ -1,11 +1,11 @@
 """TED beside FT, KD and LWD for an encoder, over seeds: `python -m benchmarks.distill_encoder DIR --task TASK`.
 
-TASK holds train.jsonl and dev.jsonl of `python -m benchmarks.labelled TASK`. The teacher is a real encoder of six layers
-(all-MiniLM-L6-v2, locked as all-minilm-l6-v2) with a new head, fine-tuned once into DIR/teacher; a student of half its
-layers learns by each method, in as many steps of stage II and at as many examples; measured is its share of right labels
-on passages of documents that neither has seen. One line a seed and method goes into DIR/results.jsonl; a rerun makes
-only those that are missing; the table gives mean and standard deviation over the seeds, and the mean difference from FT
-of the same seed. `--device cuda --batch 32 --length 128 --teacher-steps 3000 --steps 3000` is the size for a GPU.
+TASK holds train.jsonl and dev.jsonl of `python -m benchmarks.labelled TASK`. The teacher is a real encoder of six
+layers (all-minilm-l6-v2 of models.lock) with a new head, fine-tuned once into DIR/teacher; a student of half its layers
+learns by each method, in as many steps of stage II; measured is its share of right labels on passages of documents that
+neither has seen. One line a seed and method goes into DIR/results.jsonl; a rerun makes only those that are missing; the
+table gives mean and standard deviation over the seeds, of the difference from FT of the same seed too. `--device cuda
+--batch 32 --length 128 --teacher-steps 3000 --steps 3000` is the size for a GPU.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def few_lines(task: Path, directory: Path, count: int) -> Path:
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """A line a method: mean and standard deviation over the seeds, in percent, and the gain over FT of the same seed."""
+    """A line a method: mean and standard deviation over the seeds, in percent, and of the gain over FT."""
 
     def told(values: Sequence[float], form: str) -> str:
         spread = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from converters.errors import BundleError
-from edge.formats import FORMATS
+from converters.errors import BundleError, UnsupportedError
+from edge.formats import ENCODER, FORMATS
 
 MANIFEST = "manifest.json"
 PROOF = "proof.json"
@@ -63,6 +63,20 @@ class Bundle:
     def adapters(self) -> tuple[str, ...]:
         """Names of the adapters that every variant can switch on."""
         return tuple(str(entry["name"]) for entry in self.manifest.get("adapters", ()))
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it holds an encoder, which writes no text."""
+        return all(variant.format == ENCODER for variant in self.variants)
+
+
+def refuse_encoder(bundle: Bundle) -> None:
+    """Raises UnsupportedError for a bundle whose model writes no text."""
+    if bundle.encodes:
+        raise UnsupportedError(
+            f"{bundle.directory} holds an encoder, which writes no text",
+            hint=f"edge classify {bundle.directory} TEXT",
+        )
 
 
 def is_bundle(path: Path) -> bool:

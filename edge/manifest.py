@@ -72,14 +72,15 @@ def build_manifest(
             "vocab_size": decoder.vocab_size,
             "tied_embeddings": decoder.tied,
         },
-        "tools": {name: _version(name) for name in TOOLS},
+        "tools": {name: tool_version(name) for name in TOOLS},
         "variants": [{**v.to_data(), "recipe": v.recipe.to_data()} for v in planned.variants],
         "proof": verdict,
         "files": files,
     }
 
 
-def _version(name: str) -> str:
+def tool_version(name: str) -> str:
+    """The version of an installed package, as manifests tell it."""
     try:
         return version(name)
     except PackageNotFoundError:

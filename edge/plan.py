@@ -54,9 +54,7 @@ def find(
         ) as source:
             yield source
     else:
-        yield resolve(
-            request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress
-        )
+        yield resolve(request.checkpoint, locked=request.locked, frozen=request.frozen, progress=progress)
 
 
 def preview_plan(request: ConvertRequest, progress: Progress | None = None) -> Plan:

@@ -21,7 +21,7 @@ from converters.multimodal import Multimodal, text_of
 from converters.rooms import ROOMS, described
 from edge import benchmark, runtimes
 from edge.benchmark import Contender
-from edge.bundle import Bundle, Variant, load
+from edge.bundle import Bundle, Variant, load, refuse_encoder
 from edge.evaluate import CheckpointReference, Evaluation, evaluate
 from edge.evaluation.windows import LENGTH, read_text
 from edge.progress import Progress
@@ -59,6 +59,7 @@ def gather(request: Request, progress: Progress) -> Findings:
     """Raises BundleError for a damaged bundle, UnsupportedError for a text or file that cannot be used, and what
     reading the checkpoint and running the engines raise."""
     bundle = load(request.bundle)
+    refuse_encoder(bundle)
     origin, proofs = provenance(bundle), read_proofs(bundle)
     recipes = [Recipe.from_data(variant.recipe) for variant in bundle.variants]
     sizes = [artifact_sizes(variant) for variant in bundle.variants]

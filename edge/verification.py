@@ -12,6 +12,7 @@ from converters.models import describe_whole
 from converters.multimodal import Multimodal, text_of
 from edge.adapters import with_adapters
 from edge.bundle import Bundle, damage, load
+from edge.encoder.proof import prove_anew
 from edge.progress import Progress
 from edge.proof import Subject, prove
 from edge.sources import resolve
@@ -60,7 +61,10 @@ def verify(
     wrong = damage(bundle, progress.advance)
     proof = None
     unproven: list[str] = []
-    if against is not None and not wrong:
+    if against is not None and not wrong and bundle.encodes:
+        progress.stage("prove")
+        proof = prove_anew(bundle, resolve(against, progress=progress).directory)
+    elif against is not None and not wrong:
         with Checkpoint.open(resolve(against, progress=progress).directory) as checkpoint:
             model = describe_whole(checkpoint)
             decoder = with_adapters(checkpoint, text_of(model), adapters)

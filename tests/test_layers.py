@@ -24,7 +24,7 @@ BOTTOM = {
     "quant.blocks",
     "quant.row_scales",
 }
-GUESTS = {"torch", "transformers", "accelerate", "peft"}
+GUESTS = {"torch", "transformers", "accelerate", "peft", "optimum"}
 GUEST_ROOMS = ("quant/distill", "quant/prune", "quant/lowrank", "quant/adapters")
 
 

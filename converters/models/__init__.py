@@ -19,6 +19,8 @@ from converters.multimodal import Multimodal
 from converters.strict_json import shown
 
 GROUP = "edge.models"
+ENCODERS = ("bert", "deberta-v2", "distilbert", "electra", "roberta", "xlm-roberta")
+"""Model types that give labels or vectors and no text: `edge convert` exports them, and nothing else here runs them."""
 Describe = Callable[[Checkpoint], Decoder | Multimodal]
 
 
@@ -60,6 +62,11 @@ def _architecture(model_type: str) -> Describe:
         return cast(Describe, import_module(f"{__name__}.{model_type}").describe)
     for entry in entry_points(group=GROUP, name=model_type):
         return cast(Describe, entry.load())
+    if model_type in ENCODERS:
+        raise UnsupportedError(
+            f"config.json: model_type {shown(model_type)} is an encoder, which writes no text",
+            hint="edge convert CHECKPOINT --target cpu exports it; edge classify runs the bundle",
+        )
     raise UnsupportedError(
         f"config.json: model_type {shown(model_type)} is not supported (known: {', '.join(supported())})",
         hint="convert a model of a known type, or add a file to converters/models (CONTRIBUTING.md)",

@@ -63,6 +63,7 @@ def choose(model: Path, variant: str | None) -> Chosen:
             raise BundleError(f"{model} is no bundle: it has no variants", hint="leave --variant out")
         return Chosen(model, model.name, None)
     made = bundle.load(model)
+    bundle.refuse_encoder(made)
     runnable = [v for v in made.variants if runtimes.accepts(v.path)]
     if variant is not None:
         runnable = [v for v in runnable if v.name == variant]

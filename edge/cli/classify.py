@@ -15,13 +15,18 @@ def classify(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle of an encoder that classifies.")],
     texts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TEXT]...", help="Texts. Without any: the lines of stdin.", show_default=False),
+        typer.Argument(
+            metavar="[TEXT]...", help="Texts. Without any: the lines of stdin.", show_default=False
+        ),
     ] = None,
     precision: Annotated[
-        Literal["f32", "int8"] | None, typer.Option(help="Of the bundle's graphs. [default: int8 where it is]")
+        Literal["f32", "int8"] | None,
+        typer.Option(help="Of the bundle's graphs. [default: int8 where it is]"),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, metavar="N", help="Threads of the engine.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Every label's probability, as JSON on stdout.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Every label's probability, as JSON on stdout.")
+    ] = False,
 ) -> None:
     """Say which label each text has, by a bundle of an encoder.
 

@@ -85,6 +85,14 @@ def _figures(result: Mapping[str, Any]) -> list[str]:
         f"{question} KL {result[question]['kl_mean']:.2g}, top-1 {result[question]['top1']:.1%}"
         for question in ("fidelity", "approximation", "quality")
         if question in result
+    ] + [
+        f"{title} {result[key]:{form}}"
+        for key, title, form in (
+            ("max_error", "largest difference", ".2g"),
+            ("relative_error", "relative", ".2g"),
+            ("same_label", "same label", ".1%"),
+        )
+        if key in result
     ]
 
 

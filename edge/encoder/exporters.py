@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.checkpoint_files import CONFIG
+from converters.models import ENCODERS
 from edge.encoder import optimum
 
 Probes = Mapping[str, NDArray[np.int64]]
@@ -35,9 +36,7 @@ def _by_optimum(checkpoint: Path, folder: Path, probes: Probes) -> Exported:
     return Exported(*optimum.export(checkpoint, folder, probes))
 
 
-EXPORTERS: dict[str, Exporter] = dict.fromkeys(
-    ("bert", "deberta-v2", "distilbert", "electra", "roberta", "xlm-roberta"), _by_optimum
-)
+EXPORTERS: dict[str, Exporter] = dict.fromkeys(ENCODERS, _by_optimum)
 
 
 def is_encoder(directory: Path) -> bool:

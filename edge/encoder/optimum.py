@@ -21,7 +21,9 @@ VARIABLE = "EDGE_ENCODERS_PYTHON"
 PROGRAM = Path(quant.distill.__file__).with_name("optimum_export.py")
 MISSING = 3
 """The program's exit status where a package is not installed."""
-HINT = "python -m venv encoders && encoders/bin/pip install 'edge[encoders]', then encoders/bin/edge convert ..."
+HINT = (
+    "python -m venv encoders && encoders/bin/pip install 'edge[encoders]', then encoders/bin/edge convert ..."
+)
 
 
 def environment() -> str:

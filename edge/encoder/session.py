@@ -37,7 +37,9 @@ def open_graph(folder: Path, threads: int | None = None) -> Any:
         )
     except Exception as error:  # onnxruntime raises what its C++ layer made of it
         line = str(error).splitlines()[0]
-        raise BundleError(f"{folder}: onnxruntime refuses the graph: {line}", hint="edge verify BUNDLE") from None
+        raise BundleError(
+            f"{folder}: onnxruntime refuses the graph: {line}", hint="edge verify BUNDLE"
+        ) from None
 
 
 def _run(session: Any, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:

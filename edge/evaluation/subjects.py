@@ -21,6 +21,7 @@ def artifacts(word: str) -> list[Chosen]:
     if not bundle.is_bundle(model):
         return [Chosen(model, model.name, None)]
     made = bundle.load(model)
+    bundle.refuse_encoder(made)
     label = model.resolve().name
     found = [
         Chosen(v.path, f"{label}/{v.name}", v.context_length)

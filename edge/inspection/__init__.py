@@ -28,6 +28,8 @@ def _inspect_one(path: Path) -> dict[str, Any]:
     if path.is_dir():
         if (path / "genai_config.json").is_file():
             return onnx.inspect_folder(path)
+        if (path / "model.onnx").is_file() and not (path / "config.json").is_file():
+            return onnx.inspect_graph(path / "model.onnx")
         if (path / "config.json").is_file():
             return checkpoint.inspect(path)
         raise UnsupportedError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from converters.decoder import Decoder
 from converters.errors import EdgeError
 from converters.models import describe_whole
 from converters.multimodal import Multimodal, text_of
+from edge.encoder.exporters import is_encoder
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -34,12 +36,10 @@ def inspect(directory: Path) -> dict[str, Any]:
             for n in tensor.shape:
                 count *= n
             parameters += count
-        try:
-            model = _model(describe_whole(checkpoint))
-            convertible: dict[str, Any] = {"ok": True}
-        except EdgeError as error:
-            model = None
-            convertible = {"ok": False, "cause": error.cause, "hint": error.hint}
+        if is_encoder(directory):
+            model, convertible = _encoder(checkpoint.config), {"ok": True, "targets": ["cpu"]}
+        else:
+            model, convertible = _text(checkpoint)
         return {
             "kind": "checkpoint",
             "path": str(directory),
@@ -56,6 +56,25 @@ def inspect(directory: Path) -> dict[str, Any]:
                 {"name": t.name, "dtype": t.dtype, "shape": list(t.shape), "bytes": t.nbytes} for t in tensors
             ],
         }
+
+
+def _text(checkpoint: Checkpoint) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Facts of a model that writes text, and whether it can be converted."""
+    try:
+        return _model(describe_whole(checkpoint)), {"ok": True}
+    except EdgeError as error:
+        return None, {"ok": False, "cause": error.cause, "hint": error.hint}
+
+
+def _encoder(config: Mapping[str, Any]) -> dict[str, Any]:
+    names = config.get("id2label") if "Classification" in str(config.get("architectures")) else None
+    return {
+        "gives": "labels" if names else "vectors",
+        "labels": list(names.values()) if isinstance(names, dict) else None,
+        "layers": config.get("num_hidden_layers"),
+        "hidden_size": config.get("hidden_size"),
+        "vocab_size": config.get("vocab_size"),
+    }
 
 
 def _model(model: Decoder | Multimodal) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def rewritten(name: str, gguf: Path, sha256: str, extra: Mapping[str, bytes], pr
 def linked(name: str, files: Mapping[str, Path], extra: Mapping[str, bytes]) -> Path:
     """A directory whose `files`, by their paths in it, are links to verified ones, with `extra` small files."""
     texts = [f"{k} {hashlib.sha256(v).hexdigest()}" for k, v in sorted(extra.items())]
-    target = cache.place("checkpoints", f"{name}-{_key([f'{k} {v}' for k, v in sorted(files.items())] + texts)}")
+    target = cache.place(
+        "checkpoints", f"{name}-{_key([f'{k} {v}' for k, v in sorted(files.items())] + texts)}"
+    )
 
     def fill(directory: Path) -> None:
         for path, data in extra.items():
@@ -54,10 +56,20 @@ def linked(name: str, files: Mapping[str, Path], extra: Mapping[str, bytes]) -> 
             os.link(file, directory / path)
 
     with cache.exclusive(target):
-        # A verified file that took a damaged one's place is another one than the link's.
-        if not all((target / p).exists() and (target / p).samefile(f) for p, f in files.items()):
+        if not _is_linked(target, files, extra):
             _publish(target, fill)
     return target
+
+
+def _is_linked(target: Path, files: Mapping[str, Path], extra: Mapping[str, bytes]) -> bool:
+    """Whether the directory holds these and nothing else. A verified file that took a damaged one's place is another
+    one than the link's."""
+    there = {p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()}
+    return (
+        there == {*files, *extra}
+        and all((target / path).samefile(file) for path, file in files.items())
+        and all((target / path).read_bytes() == data for path, data in extra.items())
+    )
 
 
 def _damage(target: Path, record: Path) -> str:

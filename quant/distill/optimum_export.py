@@ -1,8 +1,8 @@
-"""An encoder's checkpoint as an ONNX graph, by optimum: a program of its own, `python optimum_export.py CHECKPOINT OUT`.
+"""An encoder as an ONNX graph, by optimum: a program of its own, `python optimum_export.py CHECKPOINT OUT`.
 
-optimum's exporter takes no transformers that the rest of quant/distill works with (pyproject.toml, extra `encoders`), so
-this file runs in another environment than its neighbours and imports none of them. It writes OUT/model.onnx, and of the
-int64 arrays in OUT/probes.npz the checkpoint's own answers, by transformers in float32, to OUT/answers.npy, with
+optimum's exporter takes no transformers that the rest of quant/distill works with (pyproject.toml, extra `encoders`),
+so this file runs in another environment than its neighbours and imports none of them. It writes OUT/model.onnx, and of
+the int64 arrays in OUT/probes.npz the checkpoint's own answers, by transformers in float32, to OUT/answers.npy, with
 OUT/versions.json of what wrote the graph.
 """
 
