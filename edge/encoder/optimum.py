@@ -68,8 +68,8 @@ def export(
         if done.returncode != 0:
             raise MachineError(
                 f"optimum could not export {checkpoint.name}: {last}",
-                hint=f"see all of it: {python} {PROGRAM.name} (in {PROGRAM.parent})",
-            )
+                hint="EDGE_DEBUG=1 shows all that it said",
+            ) from RuntimeError(done.stderr)
         (Path(work) / "model.onnx").rename(folder / "model.onnx")
         if (data := Path(work) / "model.onnx_data").exists():
             data.rename(folder / data.name)

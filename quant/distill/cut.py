@@ -1,4 +1,4 @@
-"""What a student is cut down to: some of the layers and, for a Phi-3-layout decoder, fewer channels.
+"""What a student is cut down to: some of the layers, and fewer channels.
 
 No torch here: a plan is made, and told, without it. The cut says where training begins; shrink.json records it.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from converters.errors import UnsupportedError
+from quant.distill.encoder_axes import NARROWED, axes
 
 Kind = Literal["decoder", "encoder"]
 """A Phi-3-layout language model, or a BERT-like model that classifies sequences."""
@@ -52,7 +53,7 @@ def plan_cut(
 
     keep: None for what suits the kind: a decoder's ends, an encoder's evenly spaced layers. whole: a student of the
     teacher's size will do.
-    A narrower decoder keeps head size and queries a group; heads and MLP neurons are in proportion to `hidden`.
+    A narrower student keeps head size and queries a group; heads and MLP neurons are in proportion to `hidden`.
     Raises UnsupportedError when the student would not be smaller, or cannot be made.
     """
     depth, width = int(config["num_hidden_layers"]), int(config["hidden_size"])
@@ -66,10 +67,10 @@ def plan_cut(
     changes = {"num_hidden_layers": layers}
     if hidden == width:
         return Cut(kept, changes)
-    if kind == "encoder":
+    if kind == "encoder" and config.get("model_type") not in NARROWED:
         raise UnsupportedError(
-            "an encoder student has its teacher's width",
-            hint="leave out --hidden, or give one with --student DIR",
+            f"an encoder of type {config.get('model_type')!r} keeps its width",
+            hint="leave out --hidden, or give a narrower one with --student DIR",
         )
     heads = int(config["num_attention_heads"])
     groups = int(config.get("num_key_value_heads") or heads)
@@ -82,17 +83,14 @@ def plan_cut(
             hint=f"try --hidden {max(unit, hidden // unit * unit)}",
         )
     inner = int(config["intermediate_size"]) * hidden / width
-    return Cut(
-        kept,
-        changes
-        | {
-            "hidden_size": hidden,
-            "num_attention_heads": hidden // size,
-            "num_key_value_heads": hidden // unit,
-            "head_dim": size,
-            "intermediate_size": max(32, round(inner / 32) * 32),
-        },
-    )
+    changes |= {
+        "hidden_size": hidden,
+        "num_attention_heads": hidden // size,
+        "intermediate_size": max(32, round(inner / 32) * 32),
+    }
+    if kind == "decoder":
+        changes |= {"num_key_value_heads": hidden // unit, "head_dim": size}
+    return Cut(kept, changes)
 
 
 def kept_layers(depth: int, count: int, keep: Keep) -> tuple[int, ...]:
@@ -116,7 +114,10 @@ def kept_parameters(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, 
         found = LAYER.match(name)
         if found and int(found[2]) not in cut.layers:
             continue
-        if cut.narrower:
+        if cut.narrower and "head_dim" not in cut.changes:
+            sizes = {"channels": hidden, "heads": hidden, "neurons": inner}
+            shape = tuple(sizes.get(a, n) for a, n in zip(axes(name), shape, strict=False))
+        elif cut.narrower:
             heads, groups, size = new["num_attention_heads"], new["num_key_value_heads"], new["head_dim"]
             kind = name.removesuffix(".weight").rpartition(".")[2]
             rows = {"qkv_proj": (heads + 2 * groups) * size, "gate_up_proj": 2 * inner}.get(kind, hidden)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from quant.distill.cut import LAYER, Cut, Kind
+from quant.distill.encoder_axes import axes
 from quant.distill.models import new_model
 
 Indices = NDArray[np.int64]
@@ -27,7 +28,11 @@ def cut_student(teacher: Any, kind: Kind, cut: Cut) -> Any:
         tensor = weights[source]
         if channels is not None:
             prefix = f"{found[1]}{cut.layers[int(found[2])]}." if found else ""
-            tensor = _narrow(name, tensor, channels, _neurons(weights, prefix, cut), teacher.config, cut)
+            tensor = (
+                _narrow_encoder(name, tensor, channels, _parts(weights, prefix, teacher.config, cut))
+                if kind == "encoder"
+                else _narrow(name, tensor, channels, _neurons(weights, prefix, cut), teacher.config, cut)
+            )
         kept[name] = tensor.clone()
     student.load_state_dict(kept)
     student.tie_weights()
@@ -48,6 +53,33 @@ def _neurons(weights: Mapping[str, torch.Tensor], prefix: str, cut: Cut) -> Indi
     down = weights[f"{prefix}mlp.down_proj.weight"].double()
     size = gate.norm(dim=1) * up.norm(dim=1) * down.norm(dim=0)
     return _largest(size.numpy(), cut.changes["intermediate_size"])
+
+
+def _parts(weights: Mapping[str, torch.Tensor], prefix: str, config: Any, cut: Cut) -> dict[str, Indices]:
+    """A BERT layer's heads and MLP neurons with the largest product of the norms of what they read and write."""
+    if not prefix:
+        return {}
+    size = config.hidden_size // config.num_attention_heads
+    value = weights[f"{prefix}attention.self.value.weight"].double().norm(dim=1)
+    out = weights[f"{prefix}attention.output.dense.weight"].double().norm(dim=0)
+    heads = _largest((value * out).reshape(-1, size).sum(1).numpy(), cut.changes["num_attention_heads"])
+    read = weights[f"{prefix}intermediate.dense.weight"].double().norm(dim=1)
+    write = weights[f"{prefix}output.dense.weight"].double().norm(dim=0)
+    return {
+        "heads": (heads[:, None] * size + np.arange(size)).ravel(),
+        "neurons": _largest((read * write).numpy(), cut.changes["intermediate_size"]),
+    }
+
+
+def _narrow_encoder(
+    name: str, tensor: torch.Tensor, channels: Indices, parts: Mapping[str, Indices]
+) -> torch.Tensor:
+    """Rows and columns of one tensor of a BERT."""
+    kept = {"channels": channels, **parts}
+    for axis, over in zip(range(tensor.ndim), axes(name), strict=False):
+        if over in kept:
+            tensor = tensor.index_select(axis, torch.from_numpy(kept[over]))
+    return tensor
 
 
 def _largest(values: NDArray[np.float64], count: int) -> Indices:

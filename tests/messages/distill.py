@@ -51,7 +51,10 @@ def students_that_cannot_be(world: World) -> None:
     rows = lines(world, {"text": "it was good", "label": 1})
     for options in ((), ("--layers", "9"), ("--hidden", "100")):
         world.edge("distill", teacher, "--text", words, *options, *SHORT)
-    world.edge("distill", encoder(world), "--text", rows, "--hidden", "16", *SHORT)
+    world.edge("distill", encoder(world), "--text", rows, "--hidden", "24", *SHORT)
+    config = world.path / "bert" / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "bert"', '"model_type": "deberta-v2"'))
+    world.edge("distill", "bert", "--text", rows, "--hidden", "16", *SHORT)
     world.edge(
         "distill",
         encoder(world),
