@@ -41,7 +41,7 @@ COMMANDS = {
     "classify": "Say which label each text has, by a bundle of an encoder.",
     "eval": "Measure artifacts: perplexity, KL divergence, answers to tasks.",
     "verify": "Check a bundle's files, and its numbers against a checkpoint.",
-    "bench": "Measure load time, memory, first token, prefill and decode speed.",
+    "bench": "Measure load time, memory, first token, prefill and decoding.",
     "report": "Show a bundle on one HTML page: size, errors, words, speed.",
     "inspect": "Show what is inside a checkpoint, GGUF, ONNX folder or bundle.",
     "targets": "List the targets, or tell what a model fits.",

@@ -53,7 +53,7 @@ def bench(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
 ) -> None:
-    """Measure load time, memory, first token, prefill and decode speed.
+    """Measure load time, memory, first token, prefill and decoding.
 
     Each line is the median of the runs, then their smallest and largest. Decoding is compared with the memory's
     bandwidth, measured beside it with the same number of threads: at 100 % only fewer bytes would be faster.

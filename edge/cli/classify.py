@@ -37,7 +37,7 @@ def classify(
 
     opened = open_classifier(bundle, precision, threads)
     lines = texts or [line.rstrip("\n") for line in sys.stdin if line.strip()]
-    found = opened.probabilities(lines) if lines else []
+    found = opened.probabilities(lines)
     if as_json:
         rows = [dict(zip(opened.labels, map(float, row), strict=True)) for row in found]
         console.write_json([{"text": text, "labels": row} for text, row in zip(lines, rows, strict=True)])

@@ -60,7 +60,7 @@ class Classifier:
 
     def probabilities(self, texts: list[str]) -> NDArray[np.float32]:
         """[texts, labels], each row's sum 1."""
-        rows = []
+        rows = [np.zeros((0, len(self.labels)), np.float32)]
         for start in range(0, len(texts), BATCH):
             logits = _run(self.session, batch(self.tokenizer, texts[start : start + BATCH], self.pad))
             powers = np.exp(logits - logits.max(-1, keepdims=True))

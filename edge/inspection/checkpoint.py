@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +35,7 @@ def inspect(directory: Path) -> dict[str, Any]:
             for n in tensor.shape:
                 count *= n
             parameters += count
-        if is_encoder(directory):
-            model, convertible = _encoder(checkpoint.config), {"ok": True, "targets": ["cpu"]}
-        else:
-            model, convertible = _text(checkpoint)
+        model, convertible = _encoder(checkpoint) if is_encoder(directory) else _text(checkpoint)
         return {
             "kind": "checkpoint",
             "path": str(directory),
@@ -66,15 +62,17 @@ def _text(checkpoint: Checkpoint) -> tuple[dict[str, Any] | None, dict[str, Any]
         return None, {"ok": False, "cause": error.cause, "hint": error.hint}
 
 
-def _encoder(config: Mapping[str, Any]) -> dict[str, Any]:
+def _encoder(checkpoint: Checkpoint) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    config = checkpoint.config
     names = config.get("id2label") if "Classification" in str(config.get("architectures")) else None
-    return {
+    model = {
         "gives": "labels" if names else "vectors",
         "labels": list(names.values()) if isinstance(names, dict) else None,
         "layers": config.get("num_hidden_layers"),
         "hidden_size": config.get("hidden_size"),
         "vocab_size": config.get("vocab_size"),
     }
+    return model, {"ok": True, "targets": ["cpu"]}
 
 
 def _model(model: Decoder | Multimodal) -> dict[str, Any]:

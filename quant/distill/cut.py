@@ -79,7 +79,8 @@ def plan_cut(
     if hidden % unit:
         # transformers checks rotary factors against hidden / heads, so the two must agree with the head size.
         raise UnsupportedError(
-            f"--hidden {hidden} is not a multiple of {unit}, a key-value group's queries",
+            f"--hidden {hidden} is not a multiple of {unit}, "
+            + ("a key-value group's queries" if kind == "decoder" else "an attention head"),
             hint=f"try --hidden {max(unit, hidden // unit * unit)}",
         )
     inner = int(config["intermediate_size"]) * hidden / width
