@@ -274,7 +274,7 @@ def complete(line: str, cwd: Path = ROOT) -> list[str]:
 
 
 def test_completion(tmp_path: Path) -> None:
-    assert complete("edge c") == ["convert", "chat"]
+    assert complete("edge c") == ["convert", "chat", "classify"]
     assert complete("edge convert x --target an") == ["android", "android-npu"]
     assert complete("edge convert smol") == ["smollm2-135m-instruct"]
     (tmp_path / "edge.toml").write_text("not toml [")
