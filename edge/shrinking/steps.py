@@ -11,7 +11,11 @@ from edge.convert import ConvertRequest, convert
 from edge.distill import distill
 from edge.distilling.plan import DistillRequest
 from edge.distilling.plan import plan as plan_distill
+from edge.encoder.convert import convert as convert_encoder
+from edge.encoder.exporters import is_encoder
+from edge.encoder.plan import plan as plan_encoder
 from edge.heal import ADAPTER, HealRequest, heal
+from edge.plan import find
 from edge.plan import plan as plan_convert
 from edge.progress import Progress
 from edge.prune import PruneRequest, prune
@@ -78,7 +82,12 @@ def _convert(job: Job, progress: Progress) -> None:
     made = _check_convert(job.settings, "convert")
     healed = [f"healed={job.adapter}"] if job.adapter else []
     made["adapters"] = (*made.get("adapters", ()), *healed)
-    convert(plan_convert(ConvertRequest(checkpoint=job.model, output=job.output, **made), progress), progress)
+    request = ConvertRequest(checkpoint=job.model, output=job.output, **made)
+    with find(request, progress) as source:
+        if is_encoder(source.directory):
+            convert_encoder(plan_encoder(request, source), progress)
+        else:
+            convert(plan_convert(request, progress, source=source), progress)
 
 
 STEPS: Mapping[str, Kind] = {
