@@ -82,7 +82,7 @@ def measure_cut(teacher: Path, work: Path, texts: Path, options: argparse.Namesp
     """What every student begins as, measured before any training."""
     config = json.loads((teacher / "config.json").read_text(encoding="utf-8"))
     cut = plan_cut(config, "decoder", options.layers, options.hidden, options.keep)
-    write_student(cut_student(load_model(teacher, "decoder"), teacher, "decoder", cut), work)
+    write_student(cut_student(load_model(teacher, "decoder"), "decoder", cut), work)
     row = measure(work, teacher, texts, options.windows, options.length)
     shutil.rmtree(work)
     return row
