@@ -91,6 +91,7 @@ def _figures(result: Mapping[str, Any]) -> list[str]:
             ("max_error", "largest difference", ".2g"),
             ("relative_error", "relative", ".2g"),
             ("same_label", "same label", ".1%"),
+            ("worst_cosine", "least cosine of a text's mean", ".4f"),
         )
         if key in result
     ]

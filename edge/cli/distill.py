@@ -39,9 +39,7 @@ def distill(
     layers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Layers of the student, of the teacher's.")
     ] = None,
-    hidden: Annotated[
-        int | None, typer.Option(min=1, metavar="H", help="Width of the student.")
-    ] = None,
+    hidden: Annotated[int | None, typer.Option(min=1, metavar="H", help="Width of the student.")] = None,
     keep: Annotated[
         Literal["ends", "even"] | None,
         typer.Option(

@@ -53,8 +53,16 @@ def prove(graphs: Mapping[str, Path], probes: Probes, expected: NDArray[np.float
         if labels:
             same = wanted.argmax(-1) == got.argmax(-1)
             results[precision]["same_label"] = float(same.mean())
+        else:
+            results[precision]["worst_cosine"] = _worst_cosine(expected, found, mask)
     return {
         "passed": all(r["passed"] for r in results.values()),
         "limits": LIMITS,
         "variants": results,
     }
+
+
+def _worst_cosine(one: NDArray[np.float32], other: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
+    """The least cosine between the two means of a text's hidden states, which sentence vectors are made of."""
+    a, b = ((each * mask[..., None]).sum(1, dtype=np.float64) for each in (one, other))
+    return float(((a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))).min())

@@ -137,7 +137,9 @@ def test_an_encoder_without_a_head_gives_hidden_states(tmp_path: Path) -> None:
     source = resolve(str(directory))
     planned = plan(ConvertRequest(str(directory), ("cpu",), output=tmp_path / "out"), source)
     assert (planned.labels, planned.context_length) == ((), 33)
-    assert convert(planned, Silent())["proof"]["variants"]["f32"]["max_error"] <= 1e-4
+    found = convert(planned, Silent())["proof"]["variants"]
+    assert found["f32"]["max_error"] <= 1e-4
+    assert 0.9 < found["int8"]["worst_cosine"] < found["f32"]["worst_cosine"] <= 1 + 1e-9
     probes = batch(read_tokenizer(directory, 33), probe_texts(), 0)
     assert run_graph(tmp_path / "out" / "f32", probes).shape == (*probes["input_ids"].shape, 32)
 
