@@ -47,7 +47,7 @@ def write_bert(
     model = describe_bert(checkpoint)
     layout = plan_encoder(model, recipe, DATA_FILE)
     graph = build_bert(model, layout, accuracy_level).SerializeToString(deterministic=True)
-    writer = begin(model, [layout], directory, {GRAPH_FILE: graph}, ())
+    writer = begin(model, [layout], directory, {GRAPH_FILE: graph}, iter(()))
     try:
         for weight in model.weights():
             for start, rows in _chunks(checkpoint, weight):
