@@ -48,8 +48,9 @@ def flops_per_token(decoder: Decoder, context: int = 0) -> tuple[int, int]:
 
 
 def measure(model: str, directory: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Make the student in `directory`, convert both, and compare: counts of both, ratios student over dense."""
-    directory.mkdir(parents=True)
+    """Make the student in `directory` and convert both, where that is not done; compare: counts of both, ratios student
+    over dense."""
+    directory.mkdir(parents=True, exist_ok=True)
     dense, student = resolve(model).directory, directory / "student"
     request = MoebertRequest(
         model,
@@ -62,7 +63,8 @@ def measure(model: str, directory: Path, options: argparse.Namespace) -> dict[st
         ranked=options.ranked,
     )
     planned = plan_distill(request)
-    distill(planned, Silent())
+    if not student.exists():
+        distill(planned, Silent())
     bundles = [_converted(source, directory, options.precision) for source in (student, dense)]
     counts = []
     for source in (student, dense):
@@ -118,13 +120,16 @@ def _inverse(ratio: dict[str, float]) -> str:
 def _converted(checkpoint: Path, directory: Path, precision: str) -> Path:
     output = directory / ("experts" if checkpoint.parent == directory else "dense")
     request = ConvertRequest(str(checkpoint), ("cpu",), precision=precision, output=output, proof=False)
-    convert(plan(request), Silent())
+    if not output.exists():
+        convert(plan(request), Silent())
     return output
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("directory", type=Path, help="a new place; it is left there")
+    parser.add_argument(
+        "directory", type=Path, help="for student and bundles; a rerun measures those that are there"
+    )
     parser.add_argument("--model", default=EMBEDDED)
     parser.add_argument("--experts", type=int, default=4)
     parser.add_argument("--steps", type=int, default=3)
@@ -142,6 +147,7 @@ def main() -> None:
     )
     for line in table(["", "experts", "dense", "ratio"], rows(found)):
         print(line)
+    print(f"{found['waited_for_cores']:.0%} of the time was spent waiting for a core")
 
 
 if __name__ == "__main__":
