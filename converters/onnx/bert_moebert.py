@@ -19,7 +19,9 @@ from onnx import TensorProto
 from converters.bert_moebert import BertExpert, RoutedBert, RoutedLayer, describe_bert
 from converters.checkpoint import Checkpoint
 from converters.decoder import Weight
-from converters.onnx.encoder_parts import EncoderGraph, plan_encoder, value
+from converters.encoders import Linear, SelfAttention
+from converters.onnx.encoder_parts import MASKED, EncoderGraph, plan_encoder, value
+from converters.onnx.graph import MICROSOFT
 from converters.onnx.layout import DATA_FILE, Layout
 from converters.onnx.parts import gather
 from converters.onnx.writer import begin
@@ -72,36 +74,58 @@ def build_bert(model: RoutedBert, layout: Layout, accuracy_level: int = ACCURACY
         ),
         gather(graph, graph.stored(model.positions), places, "embedded.positions"),
     )
-    x = graph.layer_norm(model.norm, x, model.norm_eps)
+    x = graph.layer_norm(model.norm, graph.op("Flatten", x, axis=2), model.norm_eps)
     seen = graph.op("Cast", mask, to=TensorProto.INT32)
+    by_text = graph.op("Concat", graph.op("Shape", ids), graph.ints(-1), axis=0)
     for layer in model.layers:
-        attended = graph.attention(layer.attention, x, model.heads, seen)
+        attended = _attend(graph, layer.attention, x, model.heads, seen, by_text)
         x = graph.layer_norm(layer.attention.norm, graph.op("Add", x, attended), model.norm_eps)
         x = _route(graph, layer, x, ids, model.norm_eps)
-    first = graph.op("Gather", x, graph.scalar(0), axis=1)
-    pooled = graph.op("Tanh", graph.linear(model.pooler, first))
-    graph.node("Identity", [graph.linear(model.classifier, pooled)], "logits")
+    first = graph.op("Gather", graph.op("Reshape", x, by_text), graph.scalar(0), axis=1)
+    pooled = graph.op("Tanh", _linear(graph, model.pooler, first))
+    graph.node("Identity", [_linear(graph, model.classifier, pooled)], "logits")
     inputs = [value(name, TensorProto.INT64, "batch", "length") for name in INPUTS]
-    return graph.model(inputs, [value("logits", TensorProto.FLOAT, "batch", model.classes)], name="encoder")
+    made = graph.model(inputs, [value("logits", TensorProto.FLOAT, "batch", model.classes)], name="encoder")
+    # What ONNX's shape inference cannot know of an operator of another domain, and onnxruntime's quantizer must.
+    mixed = (node.output[0] for node in made.graph.node if node.op_type == "MultiHeadAttention")
+    width = model.words.shape[1]
+    made.graph.value_info.extend(value(name, TensorProto.FLOAT, "batch", "length", width) for name in mixed)
+    return made
+
+
+def _linear(graph: EncoderGraph, layer: Linear, x: str) -> str:
+    """x [tokens, columns] to [tokens, rows]. Gemm where the weight is float: onnxruntime's own quantizer knows it."""
+    if graph.stored(layer.weight).format is not None:
+        return graph.linear(layer, x)
+    return graph.op("Gemm", x, graph.weight(layer.weight), graph.weight(layer.bias), transB=1)
+
+
+def _attend(graph: EncoderGraph, layer: SelfAttention, x: str, heads: int, seen: str, by_text: str) -> str:
+    """x [tokens, width] to the same; `by_text`: the shape [batch, length, -1]."""
+    q, k, v = (graph.op("Reshape", _linear(graph, part, x), by_text) for part in (layer.q, layer.k, layer.v))
+    mixed = graph.op(
+        "MultiHeadAttention", q, k, v, "", seen, domain=MICROSOFT, num_heads=heads, mask_filter_value=MASKED
+    )
+    return _linear(graph, layer.o, graph.op("Flatten", mixed, axis=2))
 
 
 def _route(graph: EncoderGraph, layer: RoutedLayer, x: str, ids: str, epsilon: float) -> str:
-    """x [batch, length, width] with every token through its expert."""
-    tokens = graph.op("Flatten", x, axis=2)
+    """x [tokens, width] with every token through its expert."""
     route = graph.op("Reshape", graph.op("Gather", graph.weight(layer.table), ids), graph.ints(-1))
     places, outputs = [], []
     for number, expert in enumerate(layer.experts):
         own = graph.op("NonZero", graph.op("Equal", route, graph.number(float(number))))
         places.append(graph.op("Reshape", own, graph.ints(-1, 1)))
-        rows = graph.op("GatherND", tokens, places[-1])
-        outputs.append(_expert(graph, expert, rows, epsilon))
+        outputs.append(_expert(graph, expert, graph.op("GatherND", x, places[-1]), epsilon))
     every = graph.op("Concat", *places, axis=0)
-    done = graph.op("ScatterND", tokens, every, graph.op("Concat", *outputs, axis=0))
-    return graph.op("Reshape", done, graph.op("Shape", x))
+    return graph.op("ScatterND", x, every, graph.op("Concat", *outputs, axis=0))
 
 
 def _expert(graph: EncoderGraph, expert: BertExpert, rows: str, epsilon: float) -> str:
-    return graph.layer_norm(expert.norm, graph.op("Add", rows, graph.mlp(expert.mlp, rows, "gelu")), epsilon)
+    inner = graph.activation("gelu", _linear(graph, expert.mlp.up, rows))
+    return graph.layer_norm(
+        expert.norm, graph.op("Add", rows, _linear(graph, expert.mlp.down, inner)), epsilon
+    )
 
 
 def _chunks(checkpoint: Checkpoint, weight: Weight) -> Iterator[tuple[int, NDArray[Any]]]:

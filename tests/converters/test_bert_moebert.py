@@ -12,6 +12,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from converters.bert_moebert import describe_bert
 from converters.bert_reference import bert_logits
@@ -132,3 +133,23 @@ def test_the_reference_equals_torch(student: Path) -> None:
     with Checkpoint.open(student) as checkpoint:
         found = bert_logits(checkpoint, describe_bert(checkpoint), *feed.values())
     np.testing.assert_allclose(found, oracle(student, feed), rtol=0, atol=1e-4)
+
+
+def test_onnxruntime_s_quantizer_takes_it(student: Path, tmp_path: Path) -> None:
+    """Every product of the float graph as int8, also of experts without a token."""
+    folder = write(student, tmp_path / "onnx")
+    (tmp_path / "int8").mkdir()
+    quantize_dynamic(
+        folder / "model.onnx",
+        tmp_path / "int8" / "model.onnx",
+        per_channel=True,
+        weight_type=QuantType.QUInt8,
+    )
+    ids = np.random.default_rng(0).integers(0, len(WORDS), (4, 11))
+    for feed in (feed_of(ids, [11, 7, 3, 1]), feed_of(ids[:1, :1], [1])):
+        found, expected = run(tmp_path / "int8", feed), oracle(student, feed)
+        # 8 bits of weights and activations through three layers, on logits of order 1.
+        assert np.abs(found - expected).max() < 0.1
+    kinds = [node.op_type for node in onnx.load(tmp_path / "int8" / "model.onnx").graph.node]
+    assert "Gemm" not in kinds
+    assert kinds.count("MatMulInteger") == 3 * (4 + 4 * 2) + 2
