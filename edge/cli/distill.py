@@ -149,6 +149,7 @@ def distill(
 
         others = {
             "--layers": layers,
+            "--keep": keep,
             "--hidden": hidden,
             "--student": student,
             "--filter-steps": filter_steps,
