@@ -21,8 +21,10 @@ from converters.tensor_map import TensorMap
 
 MODEL_TYPE, ARCHITECTURE = "bert_moebert", "BertMoEBERTForSequenceClassification"
 _WITHOUT_EFFECT = (
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "shared_neurons", "label2id",
-    "problem_type", "pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "finetuning_task",
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "shared_neurons",
+    "label2id", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings",
+    "finetuning_task", "directionality", "pooler_fc_size", "pooler_num_attention_heads",
+    "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type",
 )  # fmt: skip
 
 
@@ -70,7 +72,7 @@ def describe_bert(checkpoint: Checkpoint) -> RoutedBert:
         config.take(key)
     config.expect("hidden_act", "gelu")
     config.expect("position_embedding_type", "absolute")
-    for key in ("is_decoder", "add_cross_attention"):
+    for key in ("is_decoder", "is_encoder_decoder", "add_cross_attention"):
         config.expect(key, False)
     config.expect("chunk_size_feed_forward", 0)
     size, vocabulary = config.integer("hidden_size"), config.integer("vocab_size")

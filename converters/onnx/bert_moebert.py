@@ -110,7 +110,9 @@ def _attend(graph: EncoderGraph, layer: SelfAttention, x: str, heads: int, seen:
 
 
 def _route(graph: EncoderGraph, layer: RoutedLayer, x: str, ids: str, epsilon: float) -> str:
-    """x [tokens, width] with every token through its expert."""
+    """x [tokens, width] with every token through its expert; where there is one alone, that is a plain MLP."""
+    if len(layer.experts) == 1:
+        return _expert(graph, layer.experts[0], x, epsilon)
     route = graph.op("Reshape", graph.op("Gather", graph.weight(layer.table), ids), graph.ints(-1))
     places, outputs = [], []
     for number, expert in enumerate(layer.experts):

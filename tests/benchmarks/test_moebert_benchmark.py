@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.moebert import flops_per_token, measure, rows
+from benchmarks.moebert_encoder import compare, write_pair
+from benchmarks.moebert_encoder import flops_per_token as encoder_flops
 from converters.checkpoint import Checkpoint
 from converters.models import describe
 
@@ -39,3 +41,18 @@ def test_it_measures(tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pyt
     assert len(lines) == 6
     assert all(len(line) == 4 for line in lines)
     assert found["artifacts"][0]["weight_bytes_per_token"] < found["artifacts"][1]["weight_bytes_per_token"]
+
+
+def test_encoders_are_compared(tmp_path: Path) -> None:
+    """A quarter of the MLPs' work, and all of the attention's; a rerun takes what is there."""
+    shape = {"hidden_size": 32, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 2}
+    folders = write_pair(tmp_path, shape, "f32")
+    stamps = [(folder / "model.onnx").stat().st_mtime_ns for folder in folders.values()]
+    ours, theirs = (encoder_flops(tmp_path / f"{name}-checkpoint") for name in ("experts", "dense"))
+    mlps = 2 * 2 * 2 * 32 * 256
+    assert theirs == 2 * 2 * 4 * 32 * 32 + mlps
+    assert theirs - ours == mlps * 3 // 4
+    ratios = compare(write_pair(tmp_path, shape, "f32"), (1, 8), 3, 1)
+    assert len(ratios) == 3
+    assert min(ratios) > 0
+    assert stamps == [(folder / "model.onnx").stat().st_mtime_ns for folder in folders.values()]

@@ -135,6 +135,28 @@ def test_the_reference_equals_torch(student: Path) -> None:
     np.testing.assert_allclose(found, oracle(student, feed), rtol=0, atol=1e-4)
 
 
+def test_one_expert_of_all_neurons_is_the_dense_model(tmp_path: Path) -> None:
+    """Without a gather: what a split model is measured against."""
+    source, split = write_encoder(tmp_path / "bert", layers=2), Split(1, 48, 48)
+    dense = load_model(source, "encoder").eval()
+    student = load_model(source, "encoder")
+    split_student(student, "encoder", split, np.zeros((2, 48)), np.zeros((2, len(WORDS)), np.int64))
+    (tmp_path / "student").mkdir()
+    config = json.loads((source / "config.json").read_text())
+    write_student(student, "encoder", split, config, tmp_path / "student")
+    with Checkpoint.open(tmp_path / "student") as checkpoint:
+        write_bert(checkpoint, F32, tmp_path / "onnx")
+    feed = feed_of(np.random.default_rng(0).integers(0, len(WORDS), (4, 11)), [11, 7, 3, 1])
+    with torch.no_grad():
+        expected = dense(**{k: torch.from_numpy(v) for k, v in feed.items()}).logits.numpy()
+    np.testing.assert_allclose(run(tmp_path / "onnx", feed), expected, rtol=0, atol=1e-5)
+    kinds = {
+        node.op_type
+        for node in onnx.load(tmp_path / "onnx" / "model.onnx", load_external_data=False).graph.node
+    }
+    assert not kinds & {"NonZero", "ScatterND"}
+
+
 def test_onnxruntime_s_quantizer_takes_it(student: Path, tmp_path: Path) -> None:
     """Every product of the float graph as int8, also of experts without a token."""
     folder = write(student, tmp_path / "onnx")
