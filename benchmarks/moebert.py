@@ -20,8 +20,9 @@ from edge.benchmark import Request, bench
 from edge.cli.bench import contender
 from edge.cli.console import table
 from edge.convert import ConvertRequest, convert
-from edge.distilling.moebert import MoebertRequest, distill
-from edge.distilling.moebert import plan as plan_distill
+from edge.distilling.moebert import distill
+from edge.distilling.moebert_plan import MoebertRequest
+from edge.distilling.moebert_plan import plan as plan_distill
 from edge.plan import plan
 from edge.progress import Silent
 from edge.sources import resolve

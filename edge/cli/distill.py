@@ -11,7 +11,7 @@ from edge.cli import complete, console
 
 if TYPE_CHECKING:
     from edge.distilling.moe import MoeRequest
-    from edge.distilling.moebert import MoebertRequest
+    from edge.distilling.moebert_plan import MoebertRequest
     from edge.distilling.plan import DistillPlan
 
 
@@ -145,7 +145,7 @@ def distill(
     """
     own = {"--expert-size": expert_size, "--shared": shared, "--routing": routing, "--weight": weight}
     if method == "moebert":
-        from edge.distilling import moebert
+        from edge.distilling import moebert_plan as moebert
 
         others = {
             "--layers": layers,
@@ -178,7 +178,7 @@ def distill(
         _distill_moebert(parts, dry_run=dry_run, as_json=as_json)
         return
     if any(value is not None for value in own.values()):
-        from edge.distilling.moebert import refuse_own
+        from edge.distilling.moebert_plan import refuse_own
 
         refuse_own(method, own)
     if method == "moe":
@@ -288,12 +288,13 @@ def _distill_moe(request: MoeRequest, *, dry_run: bool, as_json: bool) -> None:
 
 
 def _distill_moebert(request: MoebertRequest, *, dry_run: bool, as_json: bool) -> None:
-    from edge.distilling import moebert
+    from edge.distilling.moebert import distill
+    from edge.distilling.moebert_plan import plan as make_plan
 
     progress = console.open_progress(quiet=as_json)
-    plan = moebert.plan(request, progress)
+    plan = make_plan(request, progress)
     if not dry_run:
-        record = moebert.distill(plan, progress)
+        record = distill(plan, progress)
     progress.done()
     if as_json:
         console.write_json(plan.to_data() | {"memory": plan.memory} if dry_run else record)

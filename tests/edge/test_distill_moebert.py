@@ -10,7 +10,8 @@ import pytest
 
 from edge.bundle import sha256
 from edge.convert import ConvertRequest, convert
-from edge.distilling.moebert import MoebertRequest, distill, plan
+from edge.distilling.moebert import distill
+from edge.distilling.moebert_plan import MoebertRequest, plan
 from edge.plan import plan as plan_convert
 from edge.progress import Silent
 from edge.shrink import read_plan, shrink
