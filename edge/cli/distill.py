@@ -144,19 +144,27 @@ def distill(
     command goes on where it was. `accelerate launch -m edge distill ..` shares each batch among its processes.
     """
     own = {"--expert-size": expert_size, "--shared": shared, "--routing": routing, "--weight": weight}
+    # What neither mixture of experts takes.
+    others = {
+        "--layers": layers,
+        "--hidden": hidden,
+        "--keep": keep,
+        "--student": student,
+        "--filter-steps": filter_steps,
+        "--kl": kl,
+        "--hidden-weight": hidden_weight,
+        "--transfer": transfer or None,
+        "--optimizer": None if optimizer == "adamw" else optimizer,
+        "--mup": mup or None,
+        "--heads": heads,
+        "--perturbation": perturbation,
+        "--consistency": consistency,
+        "--consistency-target": consistency_target,
+    }
     if method == "moebert":
         from edge.distilling import moebert_plan as moebert
 
-        others = {
-            "--layers": layers,
-            "--keep": keep,
-            "--hidden": hidden,
-            "--student": student,
-            "--filter-steps": filter_steps,
-        }
-        moebert.refuse_unused(
-            others | {"--kl": kl, "--hidden-weight": hidden_weight, "--transfer": transfer or None}
-        )
+        moebert.refuse_unused(others)
         parts = moebert.MoebertRequest(
             teacher=teacher,
             text=text,
@@ -184,23 +192,7 @@ def distill(
     if method == "moe":
         from edge.distilling import moe
 
-        moe.refuse_unused(
-            {
-                "--layers": layers,
-                "--hidden": hidden,
-                "--student": student,
-                "--filter-steps": filter_steps,
-                "--kl": kl,
-                "--hidden-weight": hidden_weight,
-                "--device": None if device == "cpu" else device,
-                "--optimizer": None if optimizer == "adamw" else optimizer,
-                "--mup": mup or None,
-                "--heads": heads,
-                "--perturbation": perturbation,
-                "--consistency": consistency,
-                "--consistency-target": consistency_target,
-            }
-        )
+        moe.refuse_unused(others | {"--device": None if device == "cpu" else device})
         mixture = moe.MoeRequest(
             teacher=teacher,
             text=text,

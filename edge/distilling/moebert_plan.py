@@ -18,6 +18,7 @@ from edge.distilling.plan import kind_of
 from edge.progress import Progress
 from edge.sources import resolve
 from quant.distill.cut import Kind
+from quant.distill.launch import check_alone
 from quant.distill.moebert_split import Routing, Split, plan_split
 
 DEFAULTS: dict[Kind, dict[str, Any]] = {
@@ -95,6 +96,7 @@ class MoebertPlan:
 
 def plan(request: MoebertRequest, progress: Progress | None = None) -> MoebertPlan:
     """Read config, headers and text, and check that they fit; nothing is trained. Raises any EdgeError."""
+    check_alone("--method moebert")
     source = resolve(request.teacher, progress=progress)
     with Checkpoint.open(source.directory) as checkpoint:
         config = dict(checkpoint.config)
