@@ -23,7 +23,7 @@ def distill(planned: MoebertPlan, progress: Progress | None = None) -> dict[str,
     Raises UnsupportedError where torch is missing, TrainingError when the training diverges, and what staging raises.
     """
     progress = progress or Silent()
-    progress.stage("rank neurons")
+    progress.stage("prepare")
     try:
         from quant.distill.models import Examples
         from quant.distill.moebert import MoebertOptions, distill_checkpoint
@@ -52,6 +52,9 @@ def distill(planned: MoebertPlan, progress: Progress | None = None) -> dict[str,
     with staging(request.output) as partial:
         if state.exists():
             progress.note(f"going on from {state}")
+        else:
+            most = len(planned.ids)
+            progress.stage("rank neurons", min(s["ranked"] or most, most), "examples")
         record["losses"] = distill_checkpoint(
             planned.directory,
             planned.kind,
@@ -62,6 +65,7 @@ def distill(planned: MoebertPlan, progress: Progress | None = None) -> dict[str,
             run=name,
             report=lambda told: teller("student", told),
             device=request.device,
+            ranked=progress.advance,
         )
         for pattern in SIDE_FILES:
             for file in planned.directory.glob(pattern):

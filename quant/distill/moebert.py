@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -51,14 +52,19 @@ def distill_checkpoint(
     run: str = "",
     report: Callable[[Report], None] | None = None,
     device: str = "cpu",
+    ranked: Callable[[int], None] = lambda _: None,
 ) -> dict[str, float]:
     """Split, train, and write config.json and safetensors of the student into `output`, in the type of the teacher's.
 
-    Returns the losses of the last step; raises, and goes on from `state`, as `quant.distill.training.train`. What is
-    split is a function of teacher, examples and options, so it is not part of the state.
+    Returns the losses of the last step; raises, and goes on from `state`, as `quant.distill.training.train`. `ranked` is
+    told how many more examples have had their say in what is split.
     """
     teacher, student = (load_model(teacher_directory, kind) for _ in range(2))
-    scores = importance(teacher, kind, examples, batch=options.batch, most=options.ranked)
+    if state and state.exists():
+        # Every expert's weights and every table come from there.
+        scores = np.zeros((len(layers_of(teacher)), int(teacher.config.intermediate_size)))
+    else:
+        scores = importance(teacher, kind, examples, batch=options.batch, most=options.ranked, advance=ranked)
     split_student(student, kind, options.split, scores, tables_of(student, examples, options))
     losses = train(
         teacher, student, kind, examples, options, state=state, run=run, report=report, device=device

@@ -10,7 +10,7 @@ the samples' losses gives every sample its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,18 +23,31 @@ from quant.distill.cut import Kind
 from quant.distill.models import Batch, Examples, freeze, layers_of
 
 
-def importance(model: Any, kind: Kind, examples: Examples, *, batch: int = 8, most: int = 0) -> NDArray[Any]:
-    """I, float64 [layers, neurons], over `examples`: `most` of them, evenly spaced (0: all). `model` is left frozen.
+def importance(
+    model: Any,
+    kind: Kind,
+    examples: Examples,
+    *,
+    batch: int = 8,
+    most: int = 0,
+    device: str = "cpu",
+    advance: Callable[[int], None] = lambda _: None,
+) -> NDArray[Any]:
+    """I, float64 [layers, neurons], over `examples`: `most` of them, evenly spaced (0: all). `model` is left frozen
+    and on `device`.
 
-    A sample is a labelled text, or a window of words, whose loss is the mean over its tokens.
+    A sample is a labelled text, or a window of words, whose loss is the mean over its tokens. `advance` is told how
+    many more are done.
     """
-    freeze(model)
+    freeze(model.to(device))
     count = len(examples.ids)
     chosen = np.unique(np.linspace(0, count - 1, min(count, most or count)).round().astype(np.int64))
     total: NDArray[Any] | None = None
     for start in range(0, len(chosen), batch):
-        found = sample_importance(model, kind, examples.batch(chosen[start : start + batch])).sum(1)
+        some = chosen[start : start + batch]
+        found = sample_importance(model, kind, examples.batch(some, device)).sum(1)
         total = found if total is None else total + found
+        advance(len(some))
     assert total is not None, "examples are never none"
     return total
 
@@ -53,7 +66,7 @@ def sample_importance(model: Any, kind: Kind, batch: Batch) -> NDArray[Any]:
         # Rows of gate and then of up; a plain MLP has one of them for each neuron.
         parts = first.double().sum(1).reshape(len(a), -1, a.shape[-1]).sum(1)
         layers.append((parts + (a.detach() * a.grad).double().sum(1)).abs())
-    return torch.stack(layers).numpy()
+    return torch.stack(layers).cpu().numpy()
 
 
 def sample_losses(logits: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -22,12 +22,18 @@ TEXT = Path(__file__).parents[2] / "quant" / "calibration.txt"
 
 
 class Stopping(Silent):
-    """Ends the run, as a kill would, when the given step is told."""
+    """Ends the run, as a kill would, when the given step of training is told."""
 
     def __init__(self, step: int) -> None:
-        self._left = step
+        self._left, self._training, self.ranked = step, False, 0
+
+    def stage(self, name: str, total: int | None = None, unit: str = "bytes") -> None:
+        self._training = name.startswith("train")
 
     def advance(self, n: int) -> None:
+        if not self._training:
+            self.ranked += n
+            return
         self._left -= n
         if self._left == 0:
             raise KeyboardInterrupt
@@ -51,7 +57,7 @@ def labelled(directory: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
 def test_a_stopped_run_goes_on_to_the_same_bytes(kind: str, tiny: Tiny, tmp_path: Path) -> None:
-    """Weights, optimizer and dropout are in the state; the split is made again, and is the same."""
+    """Weights, tables, optimizer and dropout are in the state; neurons are ranked once."""
     if kind == "decoder":
         teacher, text = tiny("phi3-mini-4k"), TEXT
     else:
@@ -62,10 +68,12 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(kind: str, tiny: Tiny, tmp_path
         request = MoebertRequest(
             str(teacher), text, tmp_path / name / "out", steps=8, batch=2, length=16, save_every=3, ranked=6
         )
-        for step in stops:
+        for ranked, step in zip((6, 0), stops, strict=False):
+            stopping = Stopping(step)
             with pytest.raises(KeyboardInterrupt):
-                distill(plan(request), Stopping(step))
+                distill(plan(request), stopping)
             assert not request.output.exists()
+            assert stopping.ranked == ranked
         records.append(distill(plan(request), Silent()))
         assert [p.name for p in (tmp_path / name).iterdir()] == ["out"]
     files = [sha256(tmp_path / name / "out" / "model.safetensors") for name in ("through", "stopped")]
