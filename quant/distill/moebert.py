@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from converters.errors import UnsupportedError
 from quant.distill import training as loop
 from quant.distill.cut import Kind
 from quant.distill.losses import hidden_loss, task_loss
@@ -56,15 +57,18 @@ def distill_checkpoint(
 ) -> dict[str, float]:
     """Split, train, and write config.json and safetensors of the student into `output`, in the type of the teacher's.
 
-    Returns the losses of the last step; raises, and goes on from `state`, as `quant.distill.training.train`. `ranked` is
-    told how many more examples have had their say in what is split.
+    Returns the losses of the last step; raises, and goes on from `state`, as `quant.distill.training.train`, and
+    UnsupportedError where `device` is not there. `ranked` is told how many more examples have had their say.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UnsupportedError("this machine has no GPU that torch can use", hint="try: --device cpu")
     teacher, student = (load_model(teacher_directory, kind) for _ in range(2))
     if state and state.exists():
         # Every expert's weights and every table come from there.
         scores = np.zeros((len(layers_of(teacher)), int(teacher.config.intermediate_size)))
     else:
-        scores = importance(teacher, kind, examples, batch=options.batch, most=options.ranked, advance=ranked)
+        most, size = options.ranked, options.batch
+        scores = importance(teacher, kind, examples, batch=size, most=most, device=device, advance=ranked)
     split_student(student, kind, options.split, scores, tables_of(student, examples, options))
     losses = train(
         teacher, student, kind, examples, options, state=state, run=run, report=report, device=device

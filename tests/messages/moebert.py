@@ -85,6 +85,13 @@ def parts_without_torch(world: World) -> None:
 
 
 @case
+def parts_without_a_gpu(world: World) -> None:
+    with mock.patch("torch.cuda.is_available", return_value=False):
+        teacher, words = world.tiny("phi3-mini-4k"), text(world)
+        world.edge("distill", teacher, "--text", words, "--device", "cuda", *MOEBERT)
+
+
+@case
 def places_without_routing(world: World) -> None:
     made(world)
     for target in ("cpu", "windows", "android-npu", "android"):
