@@ -174,6 +174,20 @@ class Experts:
 
 
 @dataclass(frozen=True)
+class RoutedMlp:
+    """One MLP for each token, chosen by the token's id alone (hash routing, MoEBERT, arXiv 2204.07675, section 3.3).
+
+    `table` [vocabulary] has the number of every token's expert; its output has the weight 1.
+    """
+
+    table: Weight
+    experts: tuple[GatedMlp, ...]
+
+    def weights(self) -> tuple[Weight, ...]:
+        return self.table, *(weight for expert in self.experts for weight in expert.weights())
+
+
+@dataclass(frozen=True)
 class Layer:
     """Weights of one pre-norm decoder layer: norm, attention, norm, MLP. A bias that is None is not there."""
 
@@ -183,7 +197,7 @@ class Layer:
     v: Weight
     o: Weight
     post_attention_norm: Weight
-    mlp: GatedMlp | GegeluMlp | Experts
+    mlp: GatedMlp | GegeluMlp | Experts | RoutedMlp
     input_norm_bias: Weight | None = None
     q_bias: Weight | None = None
     k_bias: Weight | None = None

@@ -22,6 +22,7 @@ from converters.decoder import (
     GegeluMlp,
     Layer,
     Rope,
+    RoutedMlp,
     Weight,
 )
 from converters.routing import best_two, softmax, sparsemixer
@@ -30,6 +31,7 @@ SCORE_BYTES = 1 << 24
 """Most float32 bytes of attention scores at once."""
 
 Floats = NDArray[np.float32]
+Tokens = NDArray[np.int64]
 
 
 class Weights(Protocol):
@@ -43,11 +45,17 @@ class Weights(Protocol):
 
 
 def run_layer(
-    weights: Weights, layer: Layer, decoder: Decoder, hidden: Floats, cos: Floats, sin: Floats
+    weights: Weights,
+    layer: Layer,
+    decoder: Decoder,
+    hidden: Floats,
+    cos: Floats,
+    sin: Floats,
+    tokens: Tokens | None = None,
 ) -> None:
-    """One decoder layer over the residual stream [length, hidden] of one sequence, in place."""
+    """One decoder layer over the residual stream [length, hidden] of one sequence, in place. `tokens` as `run_mlp`."""
     run_attention(weights, layer, decoder, hidden, cos, sin)
-    run_mlp(weights, layer, decoder, hidden)
+    run_mlp(weights, layer, decoder, hidden, tokens)
 
 
 def run_attention(
@@ -59,13 +67,20 @@ def run_attention(
     hidden += linear(weights, layer.o, layer.o_bias, mixed)
 
 
-def run_mlp(weights: Weights, layer: Layer, decoder: Decoder, hidden: Floats) -> None:
-    """The second half, over tokens [n, hidden] of any number of sequences, in place."""
+def run_mlp(
+    weights: Weights, layer: Layer, decoder: Decoder, hidden: Floats, tokens: Tokens | None = None
+) -> None:
+    """The second half, over tokens [n, hidden] of any number of sequences, in place.
+
+    tokens: their ids int64 [n], by which a RoutedMlp chooses; ValueError where it has none.
+    """
     normed = norm(weights, decoder, layer.post_attention_norm, layer.post_attention_norm_bias, hidden)
     if isinstance(layer.mlp, Experts):
         hidden += mixture(weights, layer.mlp, normed)
     elif isinstance(layer.mlp, GegeluMlp):
         hidden += linear(weights, layer.mlp.down, layer.mlp.down_bias, gegelu_mix(weights, layer.mlp, normed))
+    elif isinstance(layer.mlp, RoutedMlp):
+        hidden += routed(weights, layer.mlp, normed, tokens)
     else:
         hidden += weights.project(layer.mlp.down, swiglu_mix(weights, layer.mlp, normed))
 
@@ -210,4 +225,16 @@ def mixture(weights: Weights, mlp: Experts, inputs: Floats) -> Floats:
         expert = mlp.experts[index]
         mixed = weights.project(expert.down, swiglu_mix(weights, expert, inputs[tokens]))
         outputs[tokens] += shares[tokens, rank, None] * mixed
+    return outputs
+
+
+def routed(weights: Weights, mlp: RoutedMlp, inputs: Floats, tokens: Tokens | None) -> Floats:
+    """What each token's expert says, float32 [n, hidden]; an expert that no token has is not read."""
+    if tokens is None:
+        raise ValueError(f"{mlp.table.name}: tokens are routed by their ids, and none are given")
+    route = weights.vector(mlp.table)[tokens].astype(np.int64)
+    outputs = np.empty_like(inputs)
+    for index in np.unique(route).tolist():
+        own, expert = route == index, mlp.experts[index]
+        outputs[own] = weights.project(expert.down, swiglu_mix(weights, expert, inputs[own]))
     return outputs

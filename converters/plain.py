@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from converters.decoder import Decoder, Experts, GegeluMlp
+from converters.decoder import Decoder, Experts, GegeluMlp, RoutedMlp
 from converters.errors import UnsupportedError
 from converters.hybrid import HybridDecoder
 
@@ -31,6 +31,8 @@ def _beyond(decoder: Decoder) -> str | None:
             return f"low-rank factors in layer {index}"
         if isinstance(layer.mlp, Experts):
             return f"{len(layer.mlp.experts)} experts in layer {index}"
+        if isinstance(layer.mlp, RoutedMlp):
+            return f"{len(layer.mlp.experts)} experts in layer {index}, chosen by the token's id"
     if decoder.norm != "rms":
         return "LayerNorm"
     return next((f"the bias {w.name}" for w in decoder.weights() if w.name.endswith("bias")), None)

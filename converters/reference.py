@@ -56,7 +56,7 @@ def logits(
     tokens = _check(decoder, np.asarray(ids, np.int64))
     hidden = Streamed(checkpoint, transform).gather(decoder.embedding, tokens)
     hidden *= np.float32(decoder.embedding_scale)
-    return decode(checkpoint, decoder, hidden, transform=transform, adapter=adapter)
+    return decode(checkpoint, decoder, hidden, transform=transform, adapter=adapter, tokens=tokens)
 
 
 def decode(
@@ -68,11 +68,13 @@ def decode(
     transform: Transform | None = None,
     adapter: Lora | None = None,
     built_in: bool = False,
+    tokens: NDArray[np.int64] | None = None,
 ) -> Floats:
     """Logits after the `last` positions (default: all) of what the first layer takes, `hidden` [length, hidden size],
     which is overwritten: float32 [last, vocab_size].
 
-    `built_in`: the adapter's halves are stored as weights are, and `transform` maps their rows too.
+    `built_in`: the adapter's halves are stored as weights are, and `transform` maps their rows too. `tokens`: int64
+    [length], for a decoder that routes by them.
     """
     weights = Streamed(checkpoint, transform)
     halves = weights if built_in else Streamed(checkpoint)
@@ -84,7 +86,7 @@ def decode(
     else:
         cos, sin = rope_table(decoder.rope, len(hidden))
         for layer in decoder.layers:
-            run_layer(layers, layer, decoder, hidden, cos, sin)
+            run_layer(layers, layer, decoder, hidden, cos, sin, tokens)
     hidden = hidden if last is None else hidden[-last:]
     hidden = norm(weights, decoder, decoder.final_norm, decoder.final_norm_bias, hidden)
     return finish_logits(decoder, linear(weights, decoder.lm_head, decoder.lm_head_bias, hidden))
@@ -117,8 +119,11 @@ def hidden_states(
             run_attention(weights, layer, decoder, sequence, cos, sin)
         # Experts are not resident: each is read once, for all windows together.
         together = isinstance(layer.mlp, Experts)
-        for tokens in [hidden.reshape(-1, hidden.shape[-1])] if together else hidden:
-            run_mlp(weights, layer, decoder, tokens)
+        if together:
+            run_mlp(weights, layer, decoder, hidden.reshape(-1, hidden.shape[-1]))
+        else:
+            for sequence, ids in zip(hidden, windows, strict=True):
+                run_mlp(weights, layer, decoder, sequence, ids)
         check_finite(hidden, f"after layer {index}")
         if advance:
             advance(1)

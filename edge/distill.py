@@ -59,7 +59,7 @@ def distill(plan: DistillPlan, progress: Progress | None = None) -> dict[str, An
         if state.exists():
             progress.note(f"going on from {state}")
         try:
-            losses = distill_checkpoint(_run(plan), partial, state=state, name=name, report=_Teller(progress))
+            losses = distill_checkpoint(_run(plan), partial, state=state, name=name, report=Teller(progress))
         except KeyboardInterrupt:
             if first and state.exists():
                 progress.note(f"the state is kept in {state}; the same command goes on from there")
@@ -124,9 +124,9 @@ def _camero(settings: Mapping[str, Any] | None) -> Camero | None:
 
 def _record(plan: DistillPlan) -> dict[str, Any]:
     """What shrink.json says beside the losses: what was done to what. No times, no places."""
-    record = {"step": "distill", **plan.to_data(), "teacher": _files(plan.directory, plan.source)}
+    record = {"step": "distill", **plan.to_data(), "teacher": files_of(plan.directory, plan.source)}
     if plan.request.student:
-        record["student"] = _files(plan.request.student, f"file:{plan.request.student.name}")
+        record["student"] = files_of(plan.request.student, f"file:{plan.request.student.name}")
         if (own := plan.request.student / RECORD).is_file():
             record["student"]["before"] = json.loads(own.read_text(encoding="utf-8"))
     record["text"] = {"name": plan.request.text.name, "sha256": sha256_of(plan.request.text)}
@@ -136,12 +136,13 @@ def _record(plan: DistillPlan) -> dict[str, Any]:
     return record
 
 
-def _files(directory: Path, source: str) -> dict[str, Any]:
+def files_of(directory: Path, source: str) -> dict[str, Any]:
+    """A checkpoint in a record: where it came from, and the SHA-256 of its files."""
     files = sorted(p for p in directory.iterdir() if p.suffix in (".json", ".safetensors") and p.is_file())
     return {"source": source, "files": {p.name: sha256_of(p) for p in files}}
 
 
-class _Teller:
+class Teller:
     """Steps as a stage of the progress, and NOTES lines with the losses."""
 
     def __init__(self, progress: Progress) -> None:

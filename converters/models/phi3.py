@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from converters.checkpoint import Checkpoint
-from converters.decoder import Attention, Decoder, GatedMlp, Layer, Weight
+from converters.decoder import Attention, Decoder, GatedMlp, Layer, RoutedMlp, Weight
 from converters.model_parts import (
     EMBEDDING,
     expect_architecture,
@@ -42,11 +42,13 @@ def read_decoder(
     *,
     names: tuple[str, str] = ("phi3", ARCHITECTURE),
     stacked: Stacked | None = None,
+    mlp: Callable[[int, int, int], RoutedMlp] | None = None,
 ) -> Decoder:
     """The part of `config` and `tensors` that a Phi-3 decoder is, in an architecture that may have more.
 
     `names`: model type and architecture of the whole. `stacked`: how the layers' linear layers are read; None for
-    Phi-3's own, one tensor each.
+    Phi-3's own, one tensor each. `mlp`: that of a layer, by its index, the hidden and the intermediate size; None for
+    Phi-3's own.
     """
     _refuse_other_maths(config)
     vocab_size = config.integer("vocab_size")
@@ -62,7 +64,7 @@ def read_decoder(
         return tensors.stacked(f"{source}.weight", columns, rows)
 
     def layer(index: int) -> Layer:
-        return _layer(tensors, index, (hidden_size, inner), attention, stacked or own)
+        return _layer(tensors, index, (hidden_size, inner), attention, stacked or own, mlp)
 
     return Decoder(
         model_type=names[0],
@@ -94,7 +96,12 @@ def _refuse_other_maths(config: StrictConfig) -> None:
 
 
 def _layer(
-    tensors: TensorMap, index: int, sizes: tuple[int, int], attention: Attention, stacked: Stacked
+    tensors: TensorMap,
+    index: int,
+    sizes: tuple[int, int],
+    attention: Attention,
+    stacked: Stacked,
+    mlp: Callable[[int, int, int], RoutedMlp] | None,
 ) -> Layer:
     source, name = f"model.layers.{index}", f"layers.{index}"
     hidden, inner = sizes
@@ -103,9 +110,6 @@ def _layer(
     rows = {f"{mixing}.q": width, f"{mixing}.k": kv_width, f"{mixing}.v": kv_width}
     q, k, v = stacked(f"{source}.self_attn.qkv_proj", hidden, rows)
     (o,) = stacked(f"{source}.self_attn.o_proj", width, {f"{mixing}.o": hidden})
-    rows = {f"{name}.mlp.gate": inner, f"{name}.mlp.up": inner}
-    gate, up = stacked(f"{source}.mlp.gate_up_proj", hidden, rows)
-    (down,) = stacked(f"{source}.mlp.down_proj", inner, {f"{name}.mlp.down": hidden})
     return Layer(
         input_norm=tensors.whole(f"{name}.input_norm", f"{source}.input_layernorm.weight", hidden),
         q=q,
@@ -115,5 +119,12 @@ def _layer(
         post_attention_norm=tensors.whole(
             f"{name}.post_attention_norm", f"{source}.post_attention_layernorm.weight", hidden
         ),
-        mlp=GatedMlp(gate=gate, up=up, down=down),
+        mlp=mlp(index, hidden, inner) if mlp else _mlp(index, hidden, inner, stacked),
     )
+
+
+def _mlp(index: int, hidden: int, inner: int, stacked: Stacked) -> GatedMlp:
+    source, name = f"model.layers.{index}.mlp", f"layers.{index}.mlp"
+    gate, up = stacked(f"{source}.gate_up_proj", hidden, {f"{name}.gate": inner, f"{name}.up": inner})
+    (down,) = stacked(f"{source}.down_proj", inner, {f"{name}.down": hidden})
+    return GatedMlp(gate=gate, up=up, down=down)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from converters.decoder import Decoder, Experts, GegeluMlp, Layer, Weight
+from converters.decoder import Decoder, Experts, GegeluMlp, Layer, RoutedMlp, Weight
 from converters.hybrid import HybridDecoder
 from converters.lora import changed
 from converters.onnx.attention import attend, shared
@@ -28,6 +28,7 @@ from converters.onnx.layout import Layout
 from converters.onnx.lora import adapter_inputs, add_updates
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.parts import embed, gated, linear, residual_norm
+from converters.onnx.routed import route_ids
 from converters.onnx.sparse import finish_logits, gegelu
 
 IDS, EMBEDS = "input_ids", "inputs_embeds"
@@ -150,6 +151,11 @@ class _Builder:
             weights = route(graph, name, self._linear(mlp.router, x), mlp)
             stored = [self._stored[weight.name] for weight in (first.gate, first.down)]
             return mix(graph, name, x, weights, stored, self._layer_level)
+        if isinstance(mlp, RoutedMlp):
+            name, first = f"layers.{index}.moe", mlp.experts[0]
+            weights = route_ids(graph, name, self._vector(mlp.table), len(mlp.experts))
+            stored = [self._stored[weight.name] for weight in (first.gate, first.down)]
+            return mix(graph, name, x, weights, stored, self._accuracy_level, k=1)
         if isinstance(mlp, GegeluMlp):
             inner = gegelu(graph, f"layers.{index}.mlp", mlp, self._linear(mlp.gate_up, x, mlp.gate_up_bias))
             return self._linear(mlp.down, inner, mlp.down_bias)

@@ -25,7 +25,6 @@ SWIGLU = {
     "swiglu_fusion": 1,
     "activation_alpha": 1.0,
     "activation_beta": 0.0,
-    "k": 2,
 }
 
 
@@ -62,29 +61,49 @@ def _weigh(graph: Graph, name: str, left: str, scores: str, sizes: str) -> tuple
     return best, graph.node("Softmax", [kept], f"{name}.share", axis=-1)
 
 
-def mix(graph: Graph, name: str, x: str, weights: str, stored: Sequence[Stored], accuracy_level: int) -> str:
-    """The weighted sum of each token's experts, of the shape of `x`. `stored`: gates and ups in turn, and downs."""
+def mix(
+    graph: Graph,
+    name: str,
+    x: str,
+    weights: str,
+    stored: Sequence[Stored],
+    accuracy_level: int,
+    *,
+    k: int = 2,
+) -> str:
+    """The weighted sum of each token's `k` experts, of the shape of `x`; of 1, whose weight is 1, its output.
+
+    `stored`: gates and ups in turn, and downs.
+    """
     gate_up, down = stored
     output = f"{name}.out"
     if gate_up.format is None or down.format is None:
+        if k == 1:
+            first, second = (_float(graph, each) for each in stored)
+            inputs = [x, weights, first, "", second]
+            # The softmax of the one that is chosen, over itself.
+            return graph.node(
+                "MoE", inputs, output, domain=MICROSOFT, k=k, normalize_routing_weights=1, **SWIGLU
+            )
         # softmax(log w) is w / sum(w) where only the chosen have a logarithm.
         logarithms = graph.node("Log", [weights], f"{name}.log")
         sums = graph.node("ReduceSum", [weights, "moe.last_axis"], f"{name}.sum", keepdims=1)
         first, second = (_float(graph, each) for each in stored)
         inputs = [x, logarithms, first, "", second]
-        mixed = graph.node("MoE", inputs, f"{name}.mixed", domain=MICROSOFT, **SWIGLU)
+        mixed = graph.node("MoE", inputs, f"{name}.mixed", domain=MICROSOFT, k=k, **SWIGLU)
         shape = graph.node("Shape", [x], f"{name}.shape", end=2)
         shape = graph.node("Concat", [shape, graph.constant("one_axis", [1])], f"{name}.sum.shape", axis=0)
         factor = graph.node("Reshape", [sums, shape], f"{name}.factor")
         return graph.node("Mul", [mixed, factor], output)
     (w1, s1, z1), (w2, s2, z2) = (_blocks(graph, each) for each in stored)
-    # The chosen two are the only ones above zero: the operator's own choice among the weights is that choice.
+    # The chosen are the only ones above zero: the operator's own choice among the weights is that choice.
     inputs = [x, weights, w1, s1, "", w2, s2, "", "", "", "", z1, z2, "", weights]
     return graph.node(
         "QMoE",
         inputs,
         output,
         domain=MICROSOFT,
+        k=k,
         expert_weight_bits=gate_up.format.bits,
         block_size=BLOCK,
         normalize_routing_weights=0,

@@ -7,13 +7,14 @@ from typing import Any
 
 import onnx
 
-from converters.decoder import Decoder, Experts
+from converters.decoder import Decoder, Experts, RoutedMlp
 from converters.onnx.experts import SWIGLU, TOLERANCE
 from converters.onnx.factored import factored_facts
 from converters.onnx.genai_config import CONFIG_FILE
 from converters.onnx.limits import REREAD_AT, fused_rotary
 from converters.onnx.padded_heads import cached_head_dim
 from converters.onnx.parts import NORMS
+from converters.onnx.routed import routed_facts
 from converters.onnx.sparse_facts import sparse_facts
 from converters.verify import Fact
 
@@ -43,6 +44,7 @@ def graph_facts(graph: onnx.GraphProto, decoder: Decoder, context_length: int) -
         yield Fact(f"{node.name} epsilon", attribute(node, "epsilon"), float(decoder.norm_eps))
     yield from _expert_facts(graph, decoder)
     yield from factored_facts(graph, decoder)
+    yield from routed_facts(graph, decoder)
     original = decoder.rope.original_context
     long = decoder.rope.is_longrope and context_length > original
     yield Fact("LongRoPE switch and long_offset", table_switch(graph), (original, original) if long else None)
@@ -52,9 +54,13 @@ def _expert_facts(graph: onnx.GraphProto, decoder: Decoder) -> Iterator[Fact]:
     """Attributes of every mixture of experts, and the tolerance of its routing."""
     layers = [layer.mlp for layer in decoder.layers if isinstance(layer.mlp, Experts)]
     mixtures = [node for node in graph.node if node.op_type in ("MoE", "QMoE")]
-    yield Fact("number of MoE and QMoE nodes", len(mixtures), len(layers))
+    routed = sum(isinstance(layer.mlp, RoutedMlp) for layer in decoder.layers)
+    yield Fact("number of MoE and QMoE nodes", len(mixtures), len(layers) + routed)
     for node in mixtures:
-        expected = SWIGLU | ({"normalize_routing_weights": 0} if node.op_type == "QMoE" else {})
+        # An MoE of one expert has its weight normalized to 1.
+        one = {"normalize_routing_weights": 1} if routed else {}
+        weighed = {"normalize_routing_weights": 0} if node.op_type == "QMoE" else one
+        expected = SWIGLU | {"k": 1 if routed else 2} | weighed
         for key, value in expected.items():
             found = attribute(node, key)
             yield Fact(f"{node.name} {key}", found.decode() if isinstance(found, bytes) else found, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from converters.decoder import Decoder, Experts
+from converters.decoder import Decoder, Experts, RoutedMlp
 from converters.errors import UnsupportedError
 from converters.hybrid import HybridDecoder
 from converters.writer import Storages
@@ -108,17 +108,17 @@ def _check_storages(decoder: Decoder, recipe: Storages) -> None:
                 hint="give it int4 or int8 in the recipe, or convert for llama.cpp alone: --target android",
             )
     for layer in decoder.layers:
-        if isinstance(layer.mlp, Experts):
+        if isinstance(layer.mlp, Experts | RoutedMlp):
             _check_experts(layer.mlp, recipe)
 
 
-def _check_experts(mlp: Experts, recipe: Storages) -> None:
+def _check_experts(mlp: Experts | RoutedMlp, recipe: Storages) -> None:
     """One operator computes all experts of a layer: gates and ups in one storage, downs in one of as many bits."""
     first = {recipe.storage(weight) for expert in mlp.experts for weight in (expert.gate, expert.up)}
     second = {recipe.storage(expert.down) for expert in mlp.experts}
     bits = {FORMATS[storage].bits if storage in FORMATS else 0 for storage in first | second}
     if len(first) > 1 or len(second) > 1 or len(bits) > 1:
-        name = mlp.router.name.removesuffix(".router")
+        name = mlp.experts[0].gate.name.rpartition(".0.")[0]
         raise UnsupportedError(
             f"the experts of {name} are stored as {', '.join(sorted(first | second))}, and onnxruntime's operator "
             "takes one width for all of a layer",

@@ -25,7 +25,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Experts, GatedMlp, GegeluMlp, Layer, Weight
+from converters.decoder import Decoder, Experts, GatedMlp, GegeluMlp, Layer, RoutedMlp, Weight
 from converters.hybrid import HybridDecoder
 from converters.writer import Encoded, Storage, Storages
 from quant.blocks import BLOCK, FORMATS, BlockFormat, Blocks, FormatName, from_matmulnbits, to_matmulnbits
@@ -179,16 +179,17 @@ def _product(recipe: Storages, *weights: Weight) -> list[Stored]:
     return [*_each(recipe, shared.a, shared.sparse), Stored(name, recipe.storage(ups[0]), ups)]
 
 
-def _mlp(mlp: GatedMlp | GegeluMlp | Experts, recipe: Storages) -> list[Stored]:
+def _mlp(mlp: GatedMlp | GegeluMlp | Experts | RoutedMlp, recipe: Storages) -> list[Stored]:
     if isinstance(mlp, GatedMlp):
         return [*_product(recipe, mlp.gate, mlp.up), *_product(recipe, mlp.down)]
-    if not isinstance(mlp, Experts):
+    if not isinstance(mlp, Experts | RoutedMlp):
         return _each(recipe, *mlp.weights())
-    name = mlp.router.name.removesuffix("router")
+    chooser = mlp.router if isinstance(mlp, Experts) else mlp.table
+    name = f"{chooser.name.rpartition('.')[0]}."
     first = tuple(weight for expert in mlp.experts for weight in (expert.gate, expert.up))
     second = tuple(expert.down for expert in mlp.experts)
     return [
-        _alone(mlp.router, recipe),
+        _alone(chooser, recipe),
         Stored(f"{name}gate_up", recipe.storage(first[0]), first, turns=2),
         Stored(f"{name}down", recipe.storage(second[0]), second),
     ]

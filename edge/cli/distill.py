@@ -11,6 +11,7 @@ from edge.cli import complete, console
 
 if TYPE_CHECKING:
     from edge.distilling.moe import MoeRequest
+    from edge.distilling.moebert_plan import MoebertRequest
     from edge.distilling.plan import DistillPlan
 
 
@@ -30,10 +31,10 @@ def distill(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The student's directory.")],
     method: Annotated[
-        Literal["ted", "lwd", "kd", "ft", "camero", "moe"],
+        Literal["ted", "lwd", "kd", "ft", "camero", "moe", "moebert"],
         typer.Option(
             help="Filtered hidden states, raw ones, the teacher's answers, the text alone; several heads "
-            "that agree (encoders); or a mixture of experts."
+            "that agree (encoders); or experts: copies of each MLP, or parts of it."
         ),
     ] = "ted",
     layers: Annotated[
@@ -51,8 +52,28 @@ def distill(
         Path | None, typer.Option(metavar="DIR", help="A student of its own instead of a cut teacher.")
     ] = None,
     experts: Annotated[
-        int, typer.Option(min=2, metavar="N", help="moe: copies of each MLP, two for every token.")
+        int,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="moe: copies of each MLP, two for every token. moebert: parts, one for each.",
+        ),
     ] = 4,
+    expert_size: Annotated[
+        int | None, typer.Option(min=2, metavar="D", help="moebert: neurons of each. [default: a quarter]")
+    ] = None,
+    shared: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="S", help="moebert: neurons that all begin with. [default: a sixth]"),
+    ] = None,
+    routing: Annotated[
+        Literal["hash", "hash-balance"] | None,
+        typer.Option(help="moebert: token ids at random, or as often in the text. [default: hash]"),
+    ] = None,
+    weight: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="L", help="moebert: weight of the teacher, lambda. [default: 1]"),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, metavar="S", help="Steps of training.")] = 500,
     filter_steps: Annotated[
         int | None, typer.Option(min=1, metavar="S", help="Steps of TED's first stage. [default: a quarter]")
@@ -120,26 +141,56 @@ def distill(
     directory for `edge convert`, with a shrink.json that says how it was made. Stopped, by Ctrl-C too, the same
     command goes on where it was. `accelerate launch -m edge distill ..` shares each batch among its processes.
     """
+    own = {"--expert-size": expert_size, "--shared": shared, "--routing": routing, "--weight": weight}
+    # What neither mixture of experts takes.
+    others = {
+        "--layers": layers,
+        "--hidden": hidden,
+        "--keep": keep,
+        "--student": student,
+        "--filter-steps": filter_steps,
+        "--kl": kl,
+        "--hidden-weight": hidden_weight,
+        "--transfer": transfer or None,
+        "--optimizer": None if optimizer == "adamw" else optimizer,
+        "--mup": mup or None,
+        "--heads": heads,
+        "--perturbation": perturbation,
+        "--consistency": consistency,
+        "--consistency-target": consistency_target,
+    }
+    if method == "moebert":
+        from edge.distilling import moebert_plan as moebert
+
+        moebert.refuse_unused(others)
+        parts = moebert.MoebertRequest(
+            teacher=teacher,
+            text=text,
+            output=output,
+            experts=experts,
+            expert_size=expert_size,
+            shared=shared,
+            routing=routing or "hash",
+            weight=1.0 if weight is None else weight,
+            steps=steps,
+            seed=seed,
+            batch=batch,
+            length=length,
+            rate=rate,
+            save_every=save_every,
+            bf16=bf16,
+            device=device,
+        )
+        _distill_moebert(parts, dry_run=dry_run, as_json=as_json)
+        return
+    if any(value is not None for value in own.values()):
+        from edge.distilling.moebert_plan import refuse_own
+
+        refuse_own(method, own)
     if method == "moe":
         from edge.distilling import moe
 
-        moe.refuse_unused(
-            {
-                "--layers": layers,
-                "--hidden": hidden,
-                "--student": student,
-                "--filter-steps": filter_steps,
-                "--kl": kl,
-                "--hidden-weight": hidden_weight,
-                "--device": None if device == "cpu" else device,
-                "--optimizer": None if optimizer == "adamw" else optimizer,
-                "--mup": mup or None,
-                "--heads": heads,
-                "--perturbation": perturbation,
-                "--consistency": consistency,
-                "--consistency-target": consistency_target,
-            }
-        )
+        moe.refuse_unused(others | {"--device": None if device == "cpu" else device})
         mixture = moe.MoeRequest(
             teacher=teacher,
             text=text,
@@ -224,6 +275,33 @@ def _distill_moe(request: MoeRequest, *, dry_run: bool, as_json: bool) -> None:
         if dry_run
         else f"next: edge convert {request.output} --target cpu"
     )
+
+
+def _distill_moebert(request: MoebertRequest, *, dry_run: bool, as_json: bool) -> None:
+    from edge.distilling.moebert import distill
+    from edge.distilling.moebert_plan import plan as make_plan
+
+    progress = console.open_progress(quiet=as_json)
+    plan = make_plan(request, progress)
+    if not dry_run:
+        record = distill(plan, progress)
+    progress.done()
+    if as_json:
+        console.write_json(plan.to_data() | {"memory": plan.memory} if dry_run else record)
+        return
+    console.write(
+        f"{request.output}: {plan.student_parameters / 1e6:.1f} M parameters, {plan.active_parameters / 1e6:.1f} M for "
+        f"each token, of {plan.teacher_parameters / 1e6:.1f} M"
+    )
+    split = plan.split
+    console.write(
+        f"{split.experts} experts of {split.size} neurons, {split.shared} of them shared; {split.kept} of {plan.inner} "
+        "neurons are in one"
+    )
+    if dry_run:
+        console.write(f"memory: about {console.size(plan.memory)}")
+    elif plan.kind == "decoder":
+        console.write(f"next: edge convert {request.output} --target cpu")
 
 
 def _write_plan(plan: DistillPlan) -> None:

@@ -92,10 +92,12 @@ class _Run:
     def __init__(self, weights: Streamed, decoder: Decoder, tokens: NDArray[np.int64]) -> None:
         self._weights = weights
         self._decoder = decoder
+        self._tokens = tokens
         self.state = weights.gather(decoder.embedding, tokens)
 
     def step(self, layer: int, cos: Floats, sin: Floats) -> None:
-        run_layer(self._weights, self._decoder.layers[layer], self._decoder, self.state, cos, sin)
+        block = self._decoder.layers[layer]
+        run_layer(self._weights, block, self._decoder, self.state, cos, sin, self._tokens)
 
 
 def weight_errors(artifacts: Sequence[Artifact], weights: Sequence[Weight]) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.decoder import Decoder, Experts, GegeluMlp, Layer, Weight
+from converters.decoder import Decoder, Experts, GegeluMlp, Layer, RoutedMlp, Weight
 from converters.hybrid import HybridDecoder
 from quant.blocks import BLOCK, FORMATS
 from quant.recipe import Recipe
@@ -26,7 +26,7 @@ def has_columns(decoder: Decoder) -> bool:
 
 def matrices(layer: Layer) -> tuple[tuple[Weight, ...], ...]:
     """Those of COLUMNS, in the order in which the layer uses them; of experts, everybody's."""
-    mlps = layer.mlp.experts if isinstance(layer.mlp, Experts) else (layer.mlp,)
+    mlps = layer.mlp.experts if isinstance(layer.mlp, Experts | RoutedMlp) else (layer.mlp,)
     attention = ((layer.q,), (layer.k,), (layer.v,), (layer.o,))
     return (*attention, *(tuple(getattr(mlp, name) for mlp in mlps) for name in COLUMNS[4:]))
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from edge.convert import ConvertRequest, convert
 from edge.distill import distill
+from edge.distilling import moebert
+from edge.distilling.moebert_plan import MoebertRequest
+from edge.distilling.moebert_plan import plan as plan_moebert
 from edge.distilling.plan import DistillRequest
 from edge.distilling.plan import plan as plan_distill
 from edge.encoder.convert import convert as convert_encoder
@@ -56,11 +59,18 @@ def _prune(job: Job, progress: Progress) -> None:
 
 
 def _check_distill(table: Table, where: str) -> dict[str, Any]:
+    if table.get("method") == "moebert":
+        rest = {key: value for key, value in table.items() if key != "method"}
+        return arguments(MoebertRequest, rest, where, given=("teacher", "output"), also=("method",))
     return arguments(DistillRequest, table, where, given=("teacher", "output"))
 
 
 def _distill(job: Job, progress: Progress) -> None:
     made = {"text": job.text or Path("text")} | _check_distill(job.settings, "distill")
+    if job.settings.get("method") == "moebert":
+        parts = MoebertRequest(teacher=job.model, output=job.output, **made)
+        moebert.distill(plan_moebert(parts, progress), progress)
+        return
     request = DistillRequest(teacher=job.model, output=job.output, **made)
     distill(plan_distill(request, progress), progress)
 

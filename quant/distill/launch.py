@@ -59,7 +59,7 @@ def check_alone(what: str) -> None:
     if place().size > 1:
         raise UnsupportedError(
             f"{what} runs in one process, and {place().size} were launched",
-            hint="start it without accelerate launch; `edge distill` (but for --method moe) takes several",
+            hint="start it without accelerate launch; `edge distill` (but for --method moe, moebert) takes several",
         )
 
 
