@@ -19,7 +19,7 @@ from converters.multimodal import Multimodal
 from converters.strict_json import shown
 
 GROUP = "edge.models"
-ENCODERS = ("bert", "deberta-v2", "distilbert", "electra", "roberta", "xlm-roberta")
+ENCODERS = ("bert", "bert_moebert", "deberta-v2", "distilbert", "electra", "roberta", "xlm-roberta")
 """Model types that give labels or vectors and no text: `edge convert` exports them, and nothing else here runs them."""
 Describe = Callable[[Checkpoint], Decoder | Multimodal]
 

@@ -300,7 +300,7 @@ def _distill_moebert(request: MoebertRequest, *, dry_run: bool, as_json: bool) -
     )
     if dry_run:
         console.write(f"memory: about {console.size(plan.memory)}")
-    elif plan.kind == "decoder":
+    else:
         console.write(f"next: edge convert {request.output} --target cpu")
 
 

@@ -35,6 +35,11 @@ def with_head(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]
 def kind_of(name: str, config: Mapping[str, Any]) -> Kind:
     """What kind of model a config is of. Raises UnsupportedError for one that is not distilled."""
     architecture = architecture_of(config)
+    if str(config.get("model_type")).endswith("_moebert"):
+        raise UnsupportedError(
+            f"{name} is in experts already, and a dense model is what is distilled",
+            hint="give the model that it was made of",
+        )
     if architecture == "Phi3ForCausalLM":
         return "decoder"
     if architecture.endswith("ForSequenceClassification"):

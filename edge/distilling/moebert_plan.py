@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError
 from edge.distilling import data
-from edge.distilling.plan import kind_of
+from edge.distilling.kinds import kind_of
 from edge.progress import Progress
 from edge.sources import resolve
 from quant.distill.cut import Kind

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.bert_moebert import MODEL_TYPE
 from converters.checkpoint_files import CONFIG
 from converters.models import ENCODERS
-from edge.encoder import optimum
+from edge.encoder import experts, optimum
 
 Probes = Mapping[str, NDArray[np.int64]]
 """Inputs of the graph by name, each [n, length]."""
@@ -36,7 +37,11 @@ def _by_optimum(checkpoint: Path, folder: Path, probes: Probes) -> Exported:
     return Exported(*optimum.export(checkpoint, folder, probes))
 
 
-EXPORTERS: dict[str, Exporter] = dict.fromkeys(ENCODERS, _by_optimum)
+def _in_experts(checkpoint: Path, folder: Path, probes: Probes) -> Exported:
+    return Exported(*experts.export(checkpoint, folder, probes))
+
+
+EXPORTERS: dict[str, Exporter] = {**dict.fromkeys(ENCODERS, _by_optimum), MODEL_TYPE: _in_experts}
 
 
 def is_encoder(directory: Path) -> bool:

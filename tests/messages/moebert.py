@@ -44,6 +44,14 @@ def parts_of_an_encoder(world: World) -> None:
 
 
 @case
+def an_encoder_s_bundle(world: World) -> None:
+    write_encoder(world.path / "bert")
+    world.edge("distill", "bert", "--text", labelled(world), "--rate", "0", *MOEBERT)
+    world.edge("convert", "parts", "-t", "cpu", "-o", "bundle", "--no-proof")
+    world.edge("distill", "parts", "--text", "lines.jsonl", "--layers", "1", *MOEBERT[2:-1], "again")
+
+
+@case
 def splits_that_cannot_be(world: World) -> None:
     teacher, words = world.tiny("phi3-mini-4k"), text(world)
     for options in (
