@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from benchmarks.draft import summary
 from benchmarks.draft_measures import Turn, agreement, answer, probabilities
+from edge import cli
 from edge.chat.drafts import DraftModel
 from edge.chat.sampling import Sampling, sample
 from edge.chat.speculation import Counts, Speculation
@@ -84,6 +86,27 @@ def test_a_draft_says_only_what_it_is_sure_of(models: tuple[Runtime, Runtime, Ru
         pytest.fail("never unsure")
     again = DraftModel(other, least)
     assert again.propose(ids, 5) == found == again.propose(ids, 5)  # what its cache holds changes nothing
+
+
+def test_a_person_who_names_a_draft_gets_the_same_answer(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llama.cpp; --inexact, as float32 products of a token alone and among others differ in their last bits."""
+    monkeypatch.setattr("sys.stdin", None)
+    paths = []
+    for name, seed in (("model", 0), ("draft", 9)):
+        (tmp_path / name).mkdir()
+        checkpoint = tiny("phi4-mini", seed=seed)
+        paths.append(str(write_variant("gguf", checkpoint, tmp_path / name, context=256)))
+    told = []
+    for options in ([], ["--draft", paths[1]], ["--draft", paths[0]]):
+        words = ["chat", "-m", paths[0], "one two", "-n", "24", "--threads", "1", "--inexact", "--json"]
+        assert cli.main([*words, *options]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    plain, bad, good = told
+    assert plain["answer"] == bad["answer"] == good["answer"]
+    assert "speculation" not in plain
+    assert bad["speculation"]["acceptance"] < good["speculation"]["acceptance"]
 
 
 def random_logits(scale: float) -> np.ndarray:
