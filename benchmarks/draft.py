@@ -4,7 +4,8 @@ The embedded default's own answers (those that calibration ships with, and --sam
 layers (`edge distill --method ted`). Beside it stands the cut that the student began as. Teacher and both drafts
 are converted for one target; then the first --prompts questions of chat_answers.jsonl, none of which was trained on,
 are answered greedily by the teacher alone, with prompt lookup and with each draft, in turns. Every token must be the
-same. Also told: how often a draft is right at each position of those answers, whatever guesses cost.
+same. Also told: how often a draft is right at each position of those answers, and what a run costs of several tokens
+or of a draft, where the model's run of one token is 1.
 
 Everything made is kept in DIR, and a rerun takes what is there; the last line is the result as JSON.
 """
@@ -19,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.draft_measures import Turn, agreement, answer
+from benchmarks.draft_measures import Turn, agreement, answer, run_costs
 from benchmarks.draft_models import make
 from edge.chat.drafts import DraftModel, PromptLookup, check_vocabulary
 from edge.chat.prompt import PromptFormat
@@ -96,6 +97,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             ways[name] = Speculation(runtime, DraftModel(draft, options.least), options.guesses, notes.append)
         prompted = PromptFormat(runtime, runtime.dialect())
         prompts = [prompted.ids([{"role": "user", "content": question}]) for question in asked]
+        costs = run_costs(runtime, drafts, prompts[0], options.guesses + 1)
         rows, answers = compare(runtime, ways, prompts, options)
         rights = {name: [] for name in drafts}  # type: dict[str, list[dict[str, float]]]
         for prompt, whole in zip(prompts, answers, strict=True):
@@ -115,6 +117,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             name: {key: round(statistics.mean(r[key] for r in each), 4) for key in each[0]}
             for name, each in rights.items()
         },
+        "run_costs": costs,
         "same_tokens": True,
         "notes": sorted(set(notes)),
     }
@@ -168,6 +171,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     result = run(parser.parse_args())
     print("\n".join(printed(result)))
+    costs = ", ".join(f"{name}: {cost:.2f}" for name, cost in result["run_costs"].items())
+    print(f"a run of so many tokens, or of a draft, over one of one token: {costs}")
     print(json.dumps(result))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from edge.chat.speculation import Counts, Speculation
 from edge.runtimes import Runtime
 
 Logits = NDArray[np.float32]
+RUNS = 15
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,26 @@ def answer(
         time.process_time() - cpu,
         speculation.counts if speculation else None,
     )
+
+
+def run_costs(
+    model: Runtime, drafts: Mapping[str, Runtime], prompt: Sequence[int], most: int
+) -> dict[str, float]:
+    """Seconds of a run over those of the model's run of one token, medians of RUNS in turns: of the model's runs of
+    2 to `most` tokens, by their number, and of a draft's run of one, by its name."""
+    asked = {str(n): (model, n) for n in range(1, most + 1)} | {name: (d, 1) for name, d in drafts.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in asked}
+    for runtime in (model, *drafts.values()):
+        runtime.rewind(0)
+        runtime.append(prompt)
+    for _ in range(RUNS):
+        for name, (runtime, count) in asked.items():
+            runtime.rewind(len(prompt))
+            began = time.perf_counter()
+            runtime.append_all([prompt[-1]] * count)
+            seconds[name].append(time.perf_counter() - began)
+    one = median(seconds.pop("1"))
+    return {name: round(median(each) / one, 3) for name, each in seconds.items()}
 
 
 def probabilities(logits: Logits) -> NDArray[np.float64]:

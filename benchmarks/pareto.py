@@ -41,7 +41,7 @@ def variants(steps: int) -> dict[str, Plan]:
         "int4 calibrated": [{**INT4, "calibrate": True}],
         "4.5 bits": [{"do": "convert", "bits_per_weight": 4.5}],
         "6 bits": [{"do": "convert", "bits_per_weight": 6.0}],
-        "int4 healed": [{"do": "heal", "target": "android"}, INT4],
+        "int4 healed": [{"do": "heal", "method": "loftq", "target": "android"}, INT4],
         "3/4 of neurons, int4": [{"do": "prune", "neurons": 0.75, "steps": steps, **STUDENT}, INT4],
         "24 layers, int4": [{**halved, "layers": 24, "filter_steps": max(1, steps // 4)}, INT4],
         "15 layers, int8": [{**halved, "filter_steps": max(1, steps // 4)}, {**INT4, "precision": "int8"}],
