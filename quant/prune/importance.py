@@ -1,4 +1,4 @@
-"""The importance of every weight: how sensitive the loss is to it and how uncertain that figure is (PLATON), or less."""
+"""The importance of every weight: how sensitive the loss is to it, how uncertain that figure is; or less."""
 
 from __future__ import annotations
 
