@@ -11,5 +11,16 @@ from edge.reporting.bars import Bar, stacked_bars
 from edge.reporting.heatmaps import heatmap
 from edge.reporting.histograms import histogram
 from edge.reporting.lines import Series, line_chart
+from edge.reporting.scatter import Dot, front, scatter_chart
 
-__all__ = ["Bar", "Series", "heatmap", "histogram", "line_chart", "stacked_bars"]
+__all__ = [
+    "Bar",
+    "Dot",
+    "Series",
+    "front",
+    "heatmap",
+    "histogram",
+    "line_chart",
+    "scatter_chart",
+    "stacked_bars",
+]

@@ -33,7 +33,7 @@ class HealRequest:
     iterations: LoftQ's. text: a file, None for the text that ships. save_every: steps between states to go on from."""
 
     model: str
-    method: Method
+    method: Method = "loftq"
     target: str = "cpu"
     precision: Precision | None = None
     rank: int = 16

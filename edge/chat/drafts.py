@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.errors import UnsupportedError
 from edge.chat.prefix import common
@@ -46,10 +47,14 @@ class PromptLookup:
 
 
 class DraftModel:
-    """The likeliest continuation by another, smaller model of the same vocabulary."""
+    """The likeliest continuation by another, smaller model of the same vocabulary, for as long as it is sure.
 
-    def __init__(self, runtime: Runtime) -> None:
+    least: the probability that it must give a guess. One that is wrong costs its own run and a row of the model's.
+    """
+
+    def __init__(self, runtime: Runtime, least: float = 0.0) -> None:
         self._runtime = runtime
+        self._least = least
         self._cached: list[int] = []
         self.name = f"draft model on {runtime.name}"
 
@@ -64,13 +69,17 @@ class DraftModel:
         self._cached = []  # what an interrupt leaves
         found: list[int] = []
         logits = runtime.append(ids[same:])
-        while True:
+        while self._sure(logits):
             found.append(int(np.argmax(logits)))
             if len(found) == count:
                 break
             logits = runtime.append(found[-1:])
-        self._cached = [*ids, *found[:-1]]
+        self._cached = [*ids, *found][: runtime.position]
         return found
+
+    def _sure(self, logits: NDArray[np.float32]) -> bool:
+        # The likeliest token's probability is 1 over the sum of all, each as a share of it.
+        return not self._least or self._least * float(np.exp(logits - logits.max()).sum()) <= 1
 
 
 def check_vocabulary(target: Runtime, draft: Runtime) -> None:

@@ -20,6 +20,8 @@ from edge.targets.settings import settings_for
 
 _MOST = 8
 """Tokens that a draft model guesses ahead at most."""
+_LEAST = 0.6
+"""How sure a draft model must be of a guess: on a CPU a second row costs half a run or more (benchmarks/draft.md)."""
 _LONGEST_SYSTEM = 16 << 20
 
 
@@ -83,7 +85,7 @@ class Guesses:
         except UnsupportedError:
             model.close()
             raise
-        return cls(DraftModel(model), _MOST, model)
+        return cls(DraftModel(model, _LEAST), _MOST, model)
 
     def speculation(self, runtime: Runtime, note: Callable[[str], None], *, exact: bool) -> Speculation:
         return Speculation(runtime, self.drafter, self.most, note, exact=exact)

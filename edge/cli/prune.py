@@ -43,6 +43,10 @@ def prune(
     ] = None,
     heads: Annotated[float | None, _share("Share of the query heads of each key-value head.")] = None,
     neurons: Annotated[float | None, _share("Share of the neurons of each MLP.")] = None,
+    score: Annotated[
+        Literal["platon", "sensitivity", "magnitude"],
+        typer.Option(help="By what weights or units stay; the last two are what PLATON is compared with."),
+    ] = "platon",
     text: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="UTF-8 text to train on. [default: the one that ships]"),
@@ -88,6 +92,7 @@ def prune(
         bf16=bf16,
         method=method,
         low_rank=low_rank,
+        score=score,
     )
     shrink = run(PruneRequest(model, output, settings, text), console.open_progress(quiet=as_json))
     if as_json:

@@ -1,4 +1,4 @@
-"""PLATON's importance of every weight: how sensitive the loss is to it, and how uncertain that figure is."""
+"""The importance of every weight: how sensitive the loss is to it, how uncertain that figure is; or less."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from quant.prune.settings import Score
 
 
 @dataclass(frozen=True)
@@ -32,37 +34,46 @@ class Importance:
     the authors' experiments, so that a weight that was just set to zero and moved has a sensitivity again. Three
     float32 tensors of each parameter's shape are kept. A common factor c of all losses multiplies S by c^2 and changes
     no ranking.
+
+    score: `platon` for S; what it is held against is `sensitivity`, Ibar alone (U = 1), and `magnitude`, |w| as it
+    stands when weights are chosen, for which nothing is kept.
     """
 
     parameters: Mapping[str, Tensor]
     smoothing: Smoothing = field(default_factory=Smoothing)
+    score: Score = "platon"
 
     def __post_init__(self) -> None:
         self.seen = 0
+        watched = self.parameters if self.score != "magnitude" else {}
         self._sum, self._mean, self._uncertainty = (
-            {name: torch.zeros_like(p, dtype=torch.float32) for name, p in self.parameters.items()}
-            for _ in range(3)
+            {name: torch.zeros_like(p, dtype=torch.float32) for name, p in watched.items()} for _ in range(3)
         )
 
     @torch.no_grad()
     def observe(self) -> bool:
         """Take in the sensitivities of one step; True when a window ended and the scores are new."""
-        for name, parameter in self.parameters.items():
+        for name, total in self._sum.items():
+            parameter = self.parameters[name]
             if parameter.grad is not None:
-                self._sum[name].add_((parameter * parameter.grad).abs())
+                total.add_((parameter * parameter.grad).abs())
         self.seen += 1
         if self.seen % self.smoothing.window:
             return False
         beta1, beta2 = self.smoothing.beta1, self.smoothing.beta2
-        for name in self.parameters:
-            sensitivity = self._sum[name].div_(self.smoothing.window)
+        for name, total in self._sum.items():
+            sensitivity = total.div_(self.smoothing.window)
             mean = self._mean[name].lerp_(sensitivity, 1 - beta1)
             self._uncertainty[name].lerp_((sensitivity - mean).abs_(), 1 - beta2)
             sensitivity.zero_()
         return True
 
     def scores(self) -> dict[str, Tensor]:
-        """S of every weight, float32, in the shapes of the parameters."""
+        """The chosen score of every weight, float32, in the shapes of the parameters."""
+        if self.score == "magnitude":
+            return {name: p.detach().abs().float() for name, p in self.parameters.items()}
+        if self.score == "sensitivity":
+            return self._mean
         return {name: self._mean[name] * self._uncertainty[name] for name in self.parameters}
 
     def sensitivities(self) -> dict[str, Tensor]:

@@ -44,7 +44,7 @@ class PlatonJob:
     def __init__(self, model: Phi3ForCausalLM, settings: Settings) -> None:
         self._model = model
         parameters = phi3.prunable(model)
-        self.importance = Importance(parameters, smoothing(settings))
+        self.importance = Importance(parameters, smoothing(settings), settings.score)
         self.pruner: Unstructured | Structured
         if settings.keep is not None:
             self.pruner = Unstructured(parameters)

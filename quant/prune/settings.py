@@ -12,6 +12,7 @@ BLOCK = 32
 """Neurons are kept in multiples of so many, where the model has such a multiple: the rows of a quantized down
 projection are cut into blocks of 32."""
 Method = Literal["platon", "losparse"]
+Score = Literal["platon", "sensitivity", "magnitude"]
 UNITS = ("layers", "groups", "heads", "neurons")
 
 
@@ -51,6 +52,7 @@ class Settings:
     losparse   low_rank: the share of each matrix's values that its thin factors have, and keep: that of the rows
                beside them
 
+    score: what stays is what has the highest: PLATON's, the sensitivity without its uncertainty, or |w|
     warmup, settle: shares of the steps before pruning begins and after it ends; rate: AdamW's; beta1, beta2, window: as
     in `quant.prune.importance.Smoothing`; length in tokens, batch in windows.
     """
@@ -70,11 +72,12 @@ class Settings:
     bf16: bool = False
     method: Method = "platon"
     low_rank: float | None = None
+    score: Score = "platon"
 
     def check(self) -> None:
         """Raise UnsupportedError for what makes no run."""
         if self.method == "losparse":
-            if self.keep is None or self.low_rank is None or self.units:
+            if self.keep is None or self.low_rank is None or self.units or self.score != "platon":
                 raise UnsupportedError(
                     "LoSparse takes a share for the factors, one for the rows beside them, and nothing else",
                     hint="--method losparse --low-rank 0.2 --keep 0.1",

@@ -69,6 +69,7 @@ def settings_that_make_no_run(world: World) -> None:
         ("--keep", "0.5", "--warmup", "0.7"),
         ("--keep", "0.5", "--beta1", "1"),
         ("--method", "losparse", "--keep", "0.1"),
+        ("--method", "losparse", "--low-rank", "0.2", "--keep", "0.1", "--score", "magnitude"),
         ("--low-rank", "0.1", "--keep", "0.5"),
     ):
         world.edge("prune", model, "-o", "small", *options)
