@@ -107,6 +107,7 @@ class Reply:
             return None
         if self.question.chat:
             return {"content": [_entry(s.chosen) | {"top_logprobs": [*map(_entry, s.top)]} for s in scored]}
+        # Of tokens with one text (bytes that are no UTF-8) the likeliest stands for all.
         offsets = []
         for each in scored:
             offsets.append(at)
@@ -114,7 +115,7 @@ class Reply:
         return {
             "tokens": [_text(s.chosen) for s in scored],
             "token_logprobs": [s.chosen.logprob for s in scored],
-            "top_logprobs": [{_text(t): t.logprob for t in s.top} for s in scored],
+            "top_logprobs": [{_text(t): t.logprob for t in reversed(s.top)} for s in scored],
             "text_offset": offsets,
         }
 

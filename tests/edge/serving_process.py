@@ -20,18 +20,22 @@ EDGE = [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(m
 ROOT = Path(__file__).parents[2]
 
 
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"}
+
+
 class ServerProcess:
     """`told` is the line on stdout that says where it is."""
 
     def __init__(self, model: Path, *options: str, log: Path) -> None:
         self._log = log
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self.variant = ""
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 [*EDGE, "serve", str(model), "--port", "0", "--threads", "1", *options],
                 stdout=subprocess.PIPE,
                 stderr=file,
-                env=environment,
+                env=environment(),
                 text=True,
             )
         assert self.process.stdout
