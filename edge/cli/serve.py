@@ -50,8 +50,8 @@ def serve(
 ) -> None:
     """Serve a model to programs that speak OpenAI's HTTP interface.
 
-    Once it is ready, one line of JSON on stdout tells url, model and token; a line for each request goes to stderr.
-    Ctrl-C or SIGTERM ends it.
+    Once it is ready, one line of JSON on stdout tells the url, the models, and a token that was made; a line for
+    each request goes to stderr. Ctrl-C or SIGTERM ends it.
     """
     try:
         from edge.serving import app, server
@@ -66,14 +66,13 @@ def serve(
     if token == "":
         raise UnsupportedError("the token is empty", hint="leave --token out, or give one")
     with server.bind(host, port) as bound:
-        if token is None and not server.is_loopback(bound):
-            token = secrets.token_urlsafe(24)
+        made = secrets.token_urlsafe(24) if token is None and not server.is_loopback(bound) else None
         served = _open(model, variant, name, context, threads)
         line: Worker[Event] = Worker(queue)
         try:
-            made = app.make_app(served, line, token=token, origins=cors or (), log=_log)
+            web = app.make_app(served, line, token=token or made, origins=cors or (), log=_log)
             server.Server(
-                made, line, grace=grace, ready=lambda: _ready(served, bound, token), log=console.say
+                web, line, grace=grace, ready=lambda: _ready(served, bound, made), log=console.say
             ).run([bound])
         finally:
             line.close()
@@ -108,11 +107,12 @@ def _open(
     return Served(name or path.resolve().name, runtime, chosen, prefix, created)
 
 
-def _ready(served: Served, bound: socket.socket, token: str | None) -> None:
+def _ready(served: Served, bound: socket.socket, made: str | None) -> None:
+    """made: the token that nobody knows yet."""
     from edge.serving import server
 
     url = server.url(bound)
-    told = {"url": url, "model": served.name, "models": served.names, "token": token}
+    told = {"url": url, "model": served.name, "models": served.names, "token": made}
     print(json.dumps(told | {"context_length": served.runtime.context_length}), flush=True)
     console.say(f"{served.name} on {served.runtime.name} at {url}, context {served.runtime.context_length}")
     if not server.is_loopback(bound):

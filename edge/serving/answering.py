@@ -97,6 +97,8 @@ class Answering:
             self._scored.clear()
 
     async def _finish(self, send: Send, reply: Reply, finished: Finished) -> None:
+        if self._scored and not reply.held:
+            await _send(send, reply.piece("", self._scored))
         for data in reply.last(finished):
             await _send(send, data)
         await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})

@@ -106,9 +106,9 @@ class Server(uvicorn.Server):
         self._worker.refuse()
         running, waiting = self._worker.load
         if running + waiting:
-            self._log(f"stopping; {running + waiting} answers have {self._grace:g} s to finish")
+            self._log(f"stopping; {self._grace:g} s to finish for answers under way: {running + waiting}")
         self._loop.call_later(self._grace, self._cut)
 
     def _cut(self) -> None:
         if cut := self._worker.cut():
-            self._log(f"{cut} answers were cut")
+            self._log(f"answers cut: {cut}")
