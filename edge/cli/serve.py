@@ -47,11 +47,14 @@ def serve(
         list[str] | None,
         typer.Option(metavar="ORIGIN", help="Let web pages of this origin ask; can be repeated."),
     ] = None,
+    json_output: Annotated[
+        bool,
+        typer.Option("--json", help="Tell readiness as one line of JSON, with the models and the token."),
+    ] = False,
 ) -> None:
     """Serve a model to programs that speak OpenAI's HTTP interface.
 
-    Once it is ready, one line of JSON on stdout tells the url, the models, and a token that was made; a line for
-    each request goes to stderr. Ctrl-C or SIGTERM ends it.
+    Once it is ready its URL is a line on stdout; a line for each request goes to stderr. Ctrl-C or SIGTERM ends it.
     """
     try:
         from edge.serving import app, server
@@ -72,7 +75,11 @@ def serve(
         try:
             web = app.make_app(served, line, token=token or made, origins=cors or (), log=_log)
             server.Server(
-                web, line, grace=grace, ready=lambda: _ready(served, bound, made), log=console.say
+                web,
+                line,
+                grace=grace,
+                ready=lambda: _ready(served, bound, made, json_output),
+                log=console.say,
             ).run([bound])
         finally:
             line.close()
@@ -107,14 +114,17 @@ def _open(
     return Served(name or path.resolve().name, runtime, chosen, prefix, created)
 
 
-def _ready(served: Served, bound: socket.socket, made: str | None) -> None:
+def _ready(served: Served, bound: socket.socket, made: str | None, json_output: bool) -> None:
     """made: the token that nobody knows yet."""
     from edge.serving import server
 
     url = server.url(bound)
     told = {"url": url, "model": served.name, "models": served.names, "token": made}
-    print(json.dumps(told | {"context_length": served.runtime.context_length}), flush=True)
+    told["context_length"] = served.runtime.context_length
+    print(json.dumps(told) if json_output else url, flush=True)
     console.say(f"{served.name} on {served.runtime.name} at {url}, context {served.runtime.context_length}")
+    if made and not json_output:
+        console.say(f"the API key is {made}")
     if not server.is_loopback(bound):
         console.say("other computers can connect; what they send and get is not encrypted")
 

@@ -32,7 +32,7 @@ class ServerProcess:
         self.variant = ""
         with log.open("w") as file:
             self.process = subprocess.Popen(
-                [*EDGE, "serve", str(model), "--port", "0", "--threads", "1", *options],
+                [*EDGE, "serve", str(model), "--port", "0", "--threads", "1", "--json", *options],
                 stdout=subprocess.PIPE,
                 stderr=file,
                 env=environment(),
