@@ -119,8 +119,13 @@ def _ready(served: Served, bound: socket.socket, made: str | None, json_output: 
     from edge.serving import server
 
     url = server.url(bound)
-    told = {"url": url, "model": served.name, "models": served.names, "token": made}
-    told["context_length"] = served.runtime.context_length
+    told = {
+        "url": url,
+        "model": served.name,
+        "models": served.names,
+        "token": made,
+        "context_length": served.runtime.context_length,
+    }
     print(json.dumps(told) if json_output else url, flush=True)
     console.say(f"{served.name} on {served.runtime.name} at {url}, context {served.runtime.context_length}")
     if made and not json_output:
