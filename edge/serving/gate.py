@@ -22,14 +22,14 @@ class Gate:
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        error = self._refused(Headers(scope=scope)) if scope["type"] == "http" else None
+        error = self._denial(Headers(scope=scope)) if scope["type"] == "http" else None
         if error:
             response = JSONResponse(error.to_data(), error.status, {"WWW-Authenticate": "Bearer"})
             await response(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    def _refused(self, headers: Headers) -> ApiError | None:
+    def _denial(self, headers: Headers) -> ApiError | None:
         if self._token is None:
             host = headers.get("host", "")
             name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]

@@ -103,7 +103,7 @@ class Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._cut if again else self._stop)
 
     def _stop(self) -> None:
-        self._worker.refuse()
+        self._worker.drain()
         running, waiting = self._worker.load
         if running + waiting:
             self._log(f"stopping; {self._grace:g} s to finish for answers under way: {running + waiting}")

@@ -82,7 +82,7 @@ class Worker(Generic[T]):
         with self._changed:
             return int(self._running is not None), len(self._waiting)
 
-    def refuse(self) -> None:
+    def drain(self) -> None:
         """Take nothing new; what is there goes on."""
         self._stopping = True
 
@@ -97,7 +97,7 @@ class Worker(Generic[T]):
             return len(jobs)
 
     def close(self) -> None:
-        self.refuse()
+        self.drain()
         with self._changed:
             self._closed = True
             self._waiting.clear()

@@ -200,7 +200,7 @@ def test_the_worker_stops_what_nobody_waits_for() -> None:
                     await everything(worker.run(short("c")))
                 assert full.value.status == 429
             assert await asyncio.gather(*waiting) == [[2], [2]]
-        worker.refuse()
+        worker.drain()
         with pytest.raises(ApiError) as stopping:
             await everything(worker.run(short("d")))
         assert stopping.value.status == 503
