@@ -11,7 +11,7 @@ from edge.chat import locate
 from edge.cli.console import open_progress
 from edge.convert import convert
 from edge.distill import distill
-from edge.distilling.plan import DistillRequest
+from edge.distilling.plan import DistillRequest, Method
 from edge.distilling.plan import plan as plan_distill
 from edge.plan import plan as plan_convert
 from edge.planned import ConvertRequest
@@ -27,14 +27,14 @@ def make_bundle(checkpoint: str, target: str, output: Path) -> Path:
     return locate.choose(output, None).path
 
 
-def make_student(options: argparse.Namespace, method: str, steps: int, rate: float, output: Path) -> None:
+def make_student(options: argparse.Namespace, method: Method, steps: int, rate: float, output: Path) -> None:
     if output.exists():
         return
     request = DistillRequest(
         options.teacher,
         options.directory / "answers.txt",
         output,
-        method=method,  # type: ignore[arg-type]
+        method=method,
         layers=options.layers,
         keep=options.keep,
         steps=steps,

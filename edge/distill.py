@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converters.errors import UnsupportedError
 from edge.distilling.plan import DistillPlan
+from edge.extras import TRAINING, require
 from edge.progress import Progress, Silent
 from edge.sources.cache import sha256_of
 from edge.staging import staging
@@ -41,13 +41,10 @@ def distill(plan: DistillPlan, progress: Progress | None = None) -> dict[str, An
     """
     progress = progress or Silent()
     progress.stage("prepare")
-    try:
-        from quant.distill.run import distill_checkpoint
-        from quant.distill.training import has_bf16
-    except ImportError as error:
-        raise UnsupportedError(
-            f"edge distill needs {error.name}, which is not installed", hint="pip install 'edge[shrink]'"
-        ) from None
+    require("edge distill", "shrink", *TRAINING)
+    from quant.distill.run import distill_checkpoint
+    from quant.distill.training import has_bf16
+
     if plan.request.bf16 and not has_bf16(plan.request.device):
         progress.note("this machine computes bfloat16 by emulation; float32 is faster")
     output, first = plan.request.output, place().rank == 0

@@ -8,7 +8,6 @@ was interrupted goes on where it was when the same request is made again.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ from converters.rooms import ADAPTER_ROOMS
 from edge.adapters import MADE_FOR
 from edge.bundle import sha256, write_json
 from edge.calibration_text import read_text
+from edge.extras import TRAINING, require
 from edge.healing import HealRequest, Job, Method
 from edge.progress import Progress
 from edge.sources import Resolved, resolve
@@ -41,7 +41,6 @@ HELD_OUT = 2
 """Windows that are measured on and never trained on."""
 _PLACES = ("model", "teacher", "text", "output", "save_every")
 _TOKENIZER = "tokenizer.json"
-_GUESTS = ("torch", "transformers", "peft")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class HealReport:
 def heal(request: HealRequest, progress: Progress) -> HealReport:
     """Do what `request` says and publish the folder whole. Any EdgeError; nothing is left behind then."""
     if request.steps or request.method == "adalora":
-        _require_guests()
+        require("training", "shrink", *TRAINING, "peft")
     recipe = _recipe(request)
     source = resolve(request.model, progress=progress)
     other = resolve(request.teacher, progress=progress) if request.teacher else source
@@ -126,15 +125,6 @@ def _recipe(request: HealRequest) -> Recipe:
             hint="--target android or cpu",
         )
     return Recipe.preset(request.precision or cast(Precision, target.precision))
-
-
-def _require_guests() -> None:
-    missing = [name for name in _GUESTS if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UnsupportedError(
-            f"training needs {' and '.join(missing)}, not installed here",
-            hint="pip install 'edge[shrink]'",
-        )
 
 
 def _require_one_tokenizer(source: Resolved, teacher: Resolved) -> None:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ from edge.bundle import sha256, write_json
 from edge.calibration_text import DEFAULT_TEXT
 from edge.evaluation.tokens import folder_first_token
 from edge.evaluation.windows import Windows, cut, read_text
+from edge.extras import TRAINING, require
 from edge.manifest import check_side_files
 from edge.progress import Progress
 from edge.runtimes.tokenizer import FolderTokenizer
@@ -32,7 +32,6 @@ from quant.tensor_file import SHRINK, copy_side_files
 MODEL_TYPE = "phi3"
 FEWEST = 2
 """Windows: one to train on, one held out."""
-_GUESTS = ("torch", "transformers")
 # Bump it when the same settings would give another run.
 VERSION = 2
 
@@ -63,7 +62,7 @@ def prune(request: PruneRequest, progress: Progress) -> dict[str, Any]:
     """
     settings = request.settings
     settings.check()
-    _require_guests()
+    require("edge prune", "shrink", *TRAINING)
     source = resolve(request.model, progress=progress)
     check_side_files(source.directory)
     text = request.text or DEFAULT_TEXT
@@ -96,7 +95,7 @@ def prune(request: PruneRequest, progress: Progress) -> dict[str, Any]:
             "made_from": {"name": source.name, "source": source.source, "sha256": hashes},
             "settings": settings.to_data(),
             "text": {"text": text.name, "sha256": sha256(text), "windows": len(windows.ids)},
-            "tools": {name: version(name) for name in _GUESTS},
+            "tools": {name: version(name) for name in TRAINING},
             "result": result,
             **_before(source.directory),
         }
@@ -151,15 +150,6 @@ def _windows(source: Path, decoder: Decoder, text: Path, length: int) -> Windows
             hint="fetch the checkpoint again: the tokenizer belongs to another model",
         )
     return found
-
-
-def _require_guests() -> None:
-    for name in _GUESTS:
-        if find_spec(name) is None:
-            raise UnsupportedError(
-                f"pruning takes {name}, which is not installed",
-                hint="pip install torch transformers",
-            )
 
 
 def _before(source: Path) -> dict[str, Any]:

@@ -145,10 +145,10 @@ def _edge(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (`sys.argv` when None); returns the exit code. Errors are told on stderr."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by whoever started us: nobody reads it, which is no error
+        unread = getattr(sys, name) is None  # closed by whoever started us, which is no error
+        # Of processes launched together the first one tells the result.
+        if unread or (name == "stdout" and place().rank):
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # until the process ends
-    if place().rank:
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # the first of launched processes tells the result
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name that is no valid Unicode must not break the report about it.
         sys.stdout.reconfigure(errors="backslashreplace")

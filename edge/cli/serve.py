@@ -10,6 +10,7 @@ import typer
 
 from converters.errors import BundleError, UnsupportedError
 from edge.cli import console
+from edge.extras import require
 
 if TYPE_CHECKING:
     import socket
@@ -56,16 +57,11 @@ def serve(
 
     Once it is ready its URL is a line on stdout; a line for each request goes to stderr. Ctrl-C or SIGTERM ends it.
     """
-    try:
-        from edge.serving import app, server
-        from edge.serving.model import Event
-        from edge.serving.worker import Worker
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("edge", "converters", "quant"):
-            raise
-        raise UnsupportedError(
-            f"edge serve needs {error.name}, which is not installed", hint="pip install 'edge[serve]'"
-        ) from None
+    require("edge serve", "serve", "llguidance", "starlette", "uvicorn")
+    from edge.serving import app, server
+    from edge.serving.model import Event
+    from edge.serving.worker import Worker
+
     if token == "":
         raise UnsupportedError("the token is empty", hint="leave --token out, or give one")
     with server.bind(host, port) as bound:

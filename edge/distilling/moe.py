@@ -18,6 +18,7 @@ from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError
 from converters.models import describe
 from edge.distilling import data
+from edge.extras import TRAINING, require
 from edge.progress import Progress, Silent
 from edge.sources import resolve
 from edge.sources.cache import sha256_of
@@ -104,14 +105,11 @@ def distill(planned: MoePlan, progress: Progress | None = None) -> dict[str, Any
     Raises UnsupportedError where torch is missing, TrainingError when the training diverges, and what staging raises.
     """
     progress = progress or Silent()
-    try:
-        from quant.adapters.training import load_model
-        from quant.distill import moe
-        from quant.distill.training import TrainOptions
-    except ImportError as error:
-        raise UnsupportedError(
-            f"edge distill needs {error.name}, which is not installed", hint="pip install 'edge[shrink]'"
-        ) from None
+    require("edge distill", "shrink", *TRAINING)
+    from quant.adapters.training import load_model
+    from quant.distill import moe
+    from quant.distill.training import TrainOptions
+
     request = planned.request
     record = _record(planned)
     name = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from converters.errors import UnsupportedError
 from edge.distill import RECORD, SIDE_FILES, Teller, files_of
 from edge.distilling.moebert_plan import MoebertPlan
+from edge.extras import TRAINING, require
 from edge.progress import Progress, Silent
 from edge.sources.cache import sha256_of
 from edge.staging import staging
@@ -24,14 +24,11 @@ def distill(planned: MoebertPlan, progress: Progress | None = None) -> dict[str,
     """
     progress = progress or Silent()
     progress.stage("prepare")
-    try:
-        from quant.distill.models import Examples
-        from quant.distill.moebert import MoebertOptions, distill_checkpoint
-        from quant.distill.training import TrainOptions
-    except ImportError as error:
-        raise UnsupportedError(
-            f"edge distill needs {error.name}, which is not installed", hint="pip install 'edge[shrink]'"
-        ) from None
+    require("edge distill", "shrink", *TRAINING)
+    from quant.distill.models import Examples
+    from quant.distill.moebert import MoebertOptions, distill_checkpoint
+    from quant.distill.training import TrainOptions
+
     s, request = planned.settings, planned.request
     record = _record(planned)
     name = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

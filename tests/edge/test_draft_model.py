@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,12 @@ def models(
     (directory / "b").mkdir()
     own = write_variant(engine, tiny("phi4-mini"), directory / "a", context=256)
     other = write_variant(engine, tiny("phi4-mini", seed=9), directory / "b", context=256)
-    opened = tuple(open_runtime(path, threads=1, exact=True) for path in (own, own, other))
-    yield opened  # type: ignore[misc]
-    for runtime in opened:
-        runtime.close()
+    with ExitStack() as opened:
+        first, again, another = (
+            opened.enter_context(closing(open_runtime(path, threads=1, exact=True)))
+            for path in (own, own, other)
+        )
+        yield first, again, another
 
 
 def guessed(runtime: Runtime, draft: Runtime, least: float = 0.0) -> Turn:

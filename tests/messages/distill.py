@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
 import json
+import sys
 from typing import Any
 from unittest import mock
 
@@ -143,14 +143,7 @@ def states_of_other_runs(world: World) -> None:
 @case
 def machines_without(world: World) -> None:
     teacher, words = world.tiny("phi4-mini"), text(world)
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name == "quant.distill.run":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
-        return real(name, *rest)
-
-    with mock.patch.object(builtins, "__import__", without):
+    with mock.patch.dict(sys.modules, {"torch": None}):
         world.edge("distill", teacher, "--text", words, "--layers", "1", *SHORT)
     with mock.patch("torch.cuda.is_available", return_value=False):
         world.edge("distill", teacher, "--text", words, "--layers", "1", "--device", "cuda", *SHORT)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
-from typing import Any
+import sys
 from unittest import mock
 
 from tests.messages import World, case
@@ -35,12 +34,5 @@ def options_of_other_methods(world: World) -> None:
 
 @case
 def a_mixture_without_torch(world: World) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name == "quant.adapters.training":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
-        return real(name, *rest)
-
-    with mock.patch.object(builtins, "__import__", without):
+    with mock.patch.dict(sys.modules, {"torch": None}):
         world.edge("distill", world.tiny("phi3-mini-4k"), "--text", text(world), *MOE)

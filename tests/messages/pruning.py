@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from unittest import mock
 
 from tests.messages import World, case
@@ -101,7 +102,7 @@ def tokenizer_of_another_model(world: World) -> None:
 
 @case
 def without_torch(world: World) -> None:
-    with mock.patch("edge.prune.find_spec", return_value=None):
+    with mock.patch.dict(sys.modules, {"torch": None, "transformers": None}):
         world.edge("prune", world.tiny("phi4"), "-o", "small", "--keep", "0.5")
 
 

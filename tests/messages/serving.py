@@ -11,8 +11,6 @@ from tests.messages import World, case
 @case
 def without_the_extra(world: World) -> None:
     with mock.patch.dict(sys.modules, {"llguidance": None}):
-        for name in [name for name in sys.modules if name.startswith("edge.serving")]:
-            del sys.modules[name]
         world.edge("serve", "b")
 
 
