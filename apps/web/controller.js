@@ -1,0 +1,203 @@
+// The conversation: takes the requests of apps/android/PROTOCOL.md that make sense in a browser (hello, load, chat, again,
+// stop, new, settings) and tells its events, so that a page cannot know whether a phone or a browser answers.
+import { Engine } from "./engine.js";
+import { Problem } from "./problems.js";
+import { makePrompt } from "./prompt.js";
+import * as store from "./store.js";
+
+const KEPT = "edge";
+const LIMITS = { temperature: [0, 100], top_p: [0, 1], top_k: [0, 1000000], min_p: [0, 1], repeat_penalty: [0.01, 100],
+  seed: [-1, 2147483647], max_tokens: [1, 1000000] };
+
+export class Controller {
+  constructor(build, onEvent) {
+    this.build = build;
+    this.tell = onEvent;
+    this.model = build.model;
+    this.phase = "empty";
+    this.messages = [];
+    this.defaults = { system: "", temperature: 0, top_p: 1, top_k: 0, min_p: 0, repeat_penalty: 1, seed: -1, max_tokens: 512,
+      ...this.model.sampling };
+    this.settings = { ...this.defaults };
+    this.abort = null;
+    this.restore();
+  }
+
+  request(request) {
+    const action = this[`on_${request.type}`];
+    if (!action) this.fail("bad_request", `unknown request ${request.type}`, "reload the page", request);
+    else action.call(this, request);
+  }
+
+  on_hello() {
+    this.tellState();
+    this.tellSettings();
+  }
+
+  async on_load(request) {
+    if (this.phase !== "empty") return;
+    this.enter("loading");
+    try {
+      const shards = [];
+      for (const [path, file] of this.build.shards) shards.push(new File([await store.read([path, file])], path));
+      this.engine = new Engine();
+      await this.engine.load(shards, this.model.context);
+      this.enter("ready");
+    } catch (error) {
+      await this.drop();
+      const problem = error instanceof Problem ? error : new Problem("engine", { detail: String(error.message ?? error) });
+      this.tell({ type: "error", code: problem.code, message: problem.title, hint: problem.text, problem, request: request.type });
+    }
+  }
+
+  on_chat(request) {
+    if (this.phase === "answering") return this.fail("busy", "an answer runs", "stop it first", request);
+    if (this.phase !== "ready") return this.fail("no_model", "no model is loaded", "reload the page", request);
+    if (longestRun(request.text) > this.model.longest_run) {
+      return this.fail("too_long", "the text runs on for too long without a break", "break it up", request);
+    }
+    this.messages.push({ role: "user", text: request.text });
+    return this.answer(request);
+  }
+
+  on_again(request) {
+    if (this.phase !== "ready" || this.messages.at(-1)?.role !== "assistant") return undefined;
+    this.messages.pop();
+    return this.answer(request);
+  }
+
+  on_stop() {
+    this.abort?.abort();
+  }
+
+  async on_new() {
+    this.on_stop();
+    await this.running;
+    this.messages = [];
+    this.keep();
+    this.tellState();
+  }
+
+  on_settings(request) {
+    for (const [name, value] of Object.entries(request.values ?? {})) {
+      const [low, high] = LIMITS[name] ?? [];
+      const sound = name === "system" ? typeof value === "string" : Number.isFinite(value) && value >= low && value <= high;
+      if (!sound) return this.fail("bad_request", `${name} cannot be ${value}`, low === undefined ? "leave it" : `${low} to ${high}`, request);
+    }
+    Object.assign(this.settings, request.values);
+    this.keep();
+    return this.tellSettings();
+  }
+
+  answer(request) {
+    this.running = this.generate(request);
+    return this.running;
+  }
+
+  async generate(request) {
+    this.abort = new AbortController();
+    this.partial = "";
+    this.enter("answering");
+    const { signal } = this.abort;
+    try {
+      const { finish, timings } = await this.fitted(signal);
+      const used = (timings.cache_n ?? 0) + (timings.prompt_n ?? 0) + (timings.predicted_n ?? 0);
+      const full = used >= this.model.context - 1;
+      this.finish(finish === "stop" ? "end" : full ? "context" : "length", timings, used);
+    } catch (error) {
+      if (signal.aborted) this.finish("stopped", {}, null);
+      else await this.broken(error, request);
+    }
+    this.abort = null;
+  }
+
+  // Leaves the oldest questions away until the rest fits the context.
+  async fitted(signal) {
+    let kept = this.messages;
+    for (;;) {
+      const prompt = makePrompt(this.model, kept, this.settings.system);
+      const seed = this.settings.seed < 0 ? Math.floor(Math.random() * 2147483647) : this.settings.seed;
+      try {
+        return await this.engine.answer(prompt, { ...this.settings, seed, stop: this.model.stop }, signal, (text) => {
+          this.partial += text;
+          this.tell({ type: "piece", text });
+        });
+      } catch (error) {
+        if (error.message !== "context" || kept.length < 3) throw error;
+        kept = kept.slice(2);
+        const dropped = this.messages.length - kept.length;
+        this.tell({ type: "note", code: "context_trimmed", message: `the ${dropped} oldest messages no longer fit`, dropped });
+      }
+    }
+  }
+
+  finish(reason, timings, used) {
+    const numbers = {
+      prompt_tokens: (timings.cache_n ?? 0) + (timings.prompt_n ?? 0), cached_tokens: timings.cache_n, new_tokens: timings.predicted_n,
+      prefill_per_second: timings.prompt_per_second, decode_per_second: timings.predicted_per_second, context_used: used,
+    };
+    this.messages.push({ role: "assistant", text: this.partial, reason, numbers });
+    this.keep();
+    this.tell({ type: "done", reason, text: this.partial, numbers });
+    this.enter("ready");
+  }
+
+  async broken(error, request) {
+    this.messages.pop();
+    if (error.message === "context") {
+      this.fail("too_long", "the message does not fit the model's context", "shorten it", request);
+      return this.enter("ready");
+    }
+    await this.drop();
+    const problem = new Problem("crashed", { detail: String(error.message ?? error) });
+    return this.tell({ type: "error", code: "engine", message: problem.title, hint: problem.text, problem, request: request.type });
+  }
+
+  async drop() {
+    await this.engine?.close();
+    this.engine = null;
+    this.enter("empty");
+  }
+
+  enter(phase) {
+    this.phase = phase;
+    this.tellState();
+  }
+
+  fail(code, message, hint, request) {
+    this.tell({ type: "error", code, message, hint, request: request.type, id: request.id });
+  }
+
+  tellState() {
+    this.tell({ type: "state", phase: this.phase, model: this.model, messages: this.messages, plain: !this.model.turns,
+      partial: this.phase === "answering" ? this.partial : null, threads: this.engine?.threads ?? null });
+  }
+
+  tellSettings() {
+    this.tell({ type: "settings", values: this.settings, defaults: this.defaults, limits: LIMITS });
+  }
+
+  keep() {
+    try {
+      localStorage.setItem(KEPT, JSON.stringify({ messages: this.messages, settings: this.settings }));
+    } catch {
+      // Storage for a few kilobytes is refused: the conversation lasts as long as the page.
+    }
+  }
+
+  restore() {
+    try {
+      const kept = JSON.parse(localStorage.getItem(KEPT)) ?? {};
+      const sound = (m) => ["user", "assistant"].includes(m.role) && typeof m.text === "string";
+      if (Array.isArray(kept.messages) && kept.messages.every(sound)) this.messages = kept.messages;
+      for (const name of Object.keys(this.defaults)) if (typeof kept.settings?.[name] === typeof this.defaults[name]) this.settings[name] = kept.settings[name];
+    } catch {
+      this.messages = [];
+    }
+  }
+}
+
+// Characters without a change between letters and anything else, at most.
+function longestRun(text) {
+  return Math.max(0, ...(text.match(/\p{L}[\p{L}\p{M}]*|\p{N}+|\s+|[^\p{L}\p{N}\s]+/gu) ?? []).map((run) => run.length));
+}

@@ -1,0 +1,146 @@
+"""`--app web`: a static folder that chats in a browser, and without a network after the first visit.
+
+    index.html, *.js, *.css    apps/web, as they are         shell: kept by the service worker when it is installed
+    sw.js                      BUILD and apps/web/sw.js
+    build.json                 the files with size and SHA-256, and model.json (apps/android/PROTOCOL.md)
+    wllama/                    @wllama/wllama: llama.cpp in WebAssembly; compat.* for browsers without 64-bit memory
+    model/                     the bundle's GGUF in shards, which browsers and static hosts take
+    licences/
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from converters.errors import UnsupportedError
+from converters.gguf.split import split
+from edge.bundle import hash_files, write_json
+from edge.packaging import parts, phone_model, web_model
+from edge.packaging.app_folder import app_folder, sources
+from edge.packaging.packaged import Packaged
+from edge.progress import Progress
+from edge.units import size
+
+SHARD_BYTES = 64_000_000
+"""Under the 100 MB that GitHub Pages takes a file; one tensor may be larger."""
+MAX_FILE_BYTES = (1 << 31) - 1
+"""wllama reads a file's position as a signed 32-bit number."""
+MAX_MEMORY_BYTES = 4 << 30
+"""Of WebAssembly in a browser: weights, cache and workspace together."""
+MIN_CONTEXT = 512
+_LICENCES = ("LICENSE", "NOTICE")
+
+
+def package(model: Path, output: Path, variant: str | None, progress: Progress) -> Packaged:
+    """Build the folder. Raises what `phone_model.load` and `parts.fetch` raise, BundleError for a place that cannot be
+    written, and UnsupportedError for a model that is too large for a browser."""
+    progress.stage("read the model", phone_model.size(model))
+    loaded = phone_model.load(model, variant, progress.advance)
+    context = _context(loaded.description)
+    own = sources("web")
+    engine, compat = parts.fetch("wllama", progress), parts.fetch("wllama-compat", progress)
+    description = {**loaded.description, **web_model.describe(loaded.gguf), "context": context}
+    with app_folder(output, "web") as folder:
+        for file in sorted(own.iterdir()):
+            if file.name != "sw.js":
+                shutil.copyfile(file, folder / file.name)
+        write_json(folder / "app.webmanifest", _webmanifest(loaded.description["name"]))
+        _copy_engine(folder / "wllama", engine, compat)
+        _copy_licences(folder / "licences", engine, model)
+        (folder / "model").mkdir()
+        progress.stage("split the model", loaded.size)
+        shards = split(
+            loaded.gguf, folder / "model", loaded.sha256[:12], shard_bytes=SHARD_BYTES, advance=progress.advance
+        )
+        largest = max(shard.stat().st_size for shard in shards)
+        if largest > MAX_FILE_BYTES:
+            raise UnsupportedError(
+                f"a tensor of {loaded.gguf.name} makes a file of {size(largest)}, a browser takes {size(MAX_FILE_BYTES)}",
+                hint="fewer bits a weight, or `--app android`",
+            )
+        progress.done()
+        files = {name: {**entry, "group": _group(name)} for name, entry in hash_files(folder).items()}
+        write_json(folder / "build.json", {"files": files, "model": description})
+        files |= {n: {**e, "group": "shell"} for n, e in hash_files(folder).items() if n == "build.json"}
+        (folder / "sw.js").write_text(_build(files) + (own / "sw.js").read_text(encoding="utf-8"), encoding="utf-8")
+        found = _sizes(folder)
+    figures = {"context": context, "shards": len(shards), "largest_file": largest}
+    return Packaged("web", output, found, figures, _notes(loaded.description, context))
+
+
+def _context(description: Mapping[str, Any]) -> int:
+    """The model's context, or as much of it as fits in a browser's memory beside the weights."""
+    context = int(description["context"])
+    rest = MAX_MEMORY_BYTES - int(description["size"]) - int(description["work_bytes"])
+    while context >= MIN_CONTEXT and context * int(description["kv_bytes_per_token"]) > rest:
+        context //= 2
+    if context < min(MIN_CONTEXT, int(description["context"])):
+        raise UnsupportedError(
+            f"{description['name']} has {size(description['size'])} of weights: with its workspace that is over the "
+            f"{MAX_MEMORY_BYTES >> 30} GiB that WebAssembly gets in a browser",
+            hint="fewer bits a weight, a smaller model, or `--app android`",
+        )
+    return context
+
+
+def _copy_engine(folder: Path, engine: Path, compat: Path) -> None:
+    folder.mkdir()
+    shutil.copyfile(engine / "package/esm/index.min.js", folder / "index.js")
+    shutil.copyfile(engine / "package/esm/wasm/wllama.wasm", folder / "wllama.wasm")
+    shutil.copyfile(compat / "package/wasm/wllama.js", folder / "compat.js")
+    shutil.copyfile(compat / "package/wasm/wllama.wasm", folder / "compat.wasm")
+
+
+def _copy_licences(folder: Path, engine: Path, model: Path) -> None:
+    folder.mkdir()
+    shutil.copyfile(engine / "package/LICENCE", folder / "wllama.txt")
+    for name in _LICENCES:
+        if (model / name).is_file():
+            shutil.copyfile(model / name, folder / f"model-{name}.txt")
+
+
+def _group(name: str) -> str:
+    """When a file is fetched: with the page, by every browser, by one of the two kinds, or never by the app."""
+    for start, group in (("model/", "model"), ("wllama/compat.", "compat"), ("licences/", "licences")):
+        if name.startswith(start):
+            return group
+    return "engine" if name.endswith(".wasm") else "shell"
+
+
+def _build(files: Mapping[str, Mapping[str, Any]]) -> str:
+    """The first line of sw.js, which makes it another one for every build."""
+    text = json.dumps(files, sort_keys=True, separators=(",", ":"))
+    version = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f'const BUILD = {{"version":"{version}","files":{text}}};\n'
+
+
+def _webmanifest(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "short_name": name[:24],
+        "start_url": "./",
+        "scope": "./",
+        "display": "standalone",
+        "background_color": "#fbfbf9",
+        "theme_color": "#1f5fae",
+        "icons": [{"src": "icon.svg", "sizes": "any", "type": "image/svg+xml"}],
+    }
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    found = dict.fromkeys(("model", "engine", "engine for other browsers", "page"), 0)
+    names = {"model": "model", "engine": "engine", "compat": "engine for other browsers"}
+    for name, entry in hash_files(folder).items():
+        found[names.get(_group(name), "page")] += entry["size"]
+    return found
+
+
+def _notes(description: Mapping[str, Any], context: int) -> tuple[str, ...]:
+    if context == description["context"]:
+        return ()
+    return (f"a browser's memory holds a context of {context} tokens, not {description['context']}",)
