@@ -107,8 +107,9 @@ export class Controller {
     } catch (error) {
       if (signal.aborted) this.finish("stopped", {}, null);
       else await this.broken(error, request);
+    } finally {
+      this.abort = null;
     }
-    this.abort = null;
   }
 
   // Leaves the oldest questions away until the rest fits the context.
@@ -139,18 +140,20 @@ export class Controller {
     this.messages.push({ role: "assistant", text: this.partial, reason, numbers });
     this.keep();
     this.tell({ type: "done", reason, text: this.partial, numbers });
-    this.enter("ready");
+    if (reason !== "engine") this.enter("ready");
   }
 
   async broken(error, request) {
-    this.messages.pop();
     if (error.message === "context") {
+      this.messages.pop();
       this.fail("too_long", "the message does not fit the model's context", "shorten it", request);
       return this.enter("ready");
     }
+    // What was said stays, and the engine starts again: wllama ends for good at a token that is no UTF-8.
+    this.finish("engine", {}, null);
+    this.fail("engine", "the engine stopped and starts again", "ask again", request);
     await this.drop();
-    const problem = new Problem("crashed", { detail: String(error.message ?? error) });
-    return this.tell({ type: "error", code: "engine", message: problem.title, hint: problem.text, problem, request: request.type });
+    return this.on_load(request);
   }
 
   async drop() {

@@ -61,7 +61,7 @@ export class Page {
   }
 
   on_done({ reason, numbers }) {
-    const words = { length: "cut at the longest answer", context: "the context is full", stopped: "stopped" };
+    const words = { length: "cut at the longest answer", context: "the context is full", stopped: "stopped", engine: "cut: the engine stopped" };
     const speed = numbers.decode_per_second ? `${numbers.new_tokens} tokens, ${numbers.decode_per_second.toFixed(1)} a second` : "";
     const used = numbers.context_used ? `${numbers.context_used} tokens of context` : "";
     $("numbers").textContent = [speed, used, words[reason] ?? ""].filter(Boolean).join(" · ");

@@ -21,7 +21,6 @@ const TEXTS = {
   worker: ({ detail }) => ["The app cannot be kept for offline use", `Its service worker did not start: ${detail}`, "Try again"],
   engine: ({ detail }) => ["The model could not be loaded",
     `Most often there is too little memory: close other tabs, or use a device with more.\n(${detail})`, "Try again"],
-  crashed: ({ detail }) => ["The engine stopped", `It must be started again; the conversation is kept.\n(${detail})`, "Start again"],
 };
 
 export class Problem extends Error {

@@ -1,0 +1,180 @@
+// A packaged web app as a person meets it: `node web.mjs SCENARIO FOLDER SHOTS [OPTIONS]` prints what was seen as JSON.
+import fs from "node:fs";
+import http from "node:http";
+import os from "node:os";
+import path from "node:path";
+import { chromium } from "playwright-core";
+
+const [scenario, folder, shots, given = "{}"] = process.argv.slice(2);
+const options = JSON.parse(given);
+const PATIENCE = 120000;
+const seen = { served: [], foreign: [], errors: [] };
+
+// `tamper(path, data)` -> other bytes; null for half of them and a broken connection.
+let tamper = (name, data) => data;
+let root = folder;
+const server = http.createServer((request, response) => {
+  const name = new URL(request.url, "http://x").pathname.slice(1) || "index.html";
+  seen.served.push(name);
+  const file = path.join(root, name);
+  if (!fs.existsSync(file)) return response.writeHead(404).end();
+  const data = fs.readFileSync(file);
+  const type = { js: "text/javascript", html: "text/html", css: "text/css", wasm: "application/wasm" }[name.split(".").pop()];
+  response.writeHead(200, { "Content-Type": type ?? "application/octet-stream", "Content-Length": data.length });
+  const sent = tamper(name, data);
+  if (sent !== null) return response.end(sent);
+  return response.write(data.subarray(0, data.length / 2), () => response.socket.destroy());
+});
+await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+const url = `http://127.0.0.1:${server.address().port}/`;
+
+const profile = fs.mkdtempSync(path.join(os.tmpdir(), "edge-web-"));
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: options.chromium, headless: true, viewport: { width: 390, height: 780 },
+  args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"],
+});
+const page = context.pages()[0] ?? await context.newPage();
+context.on("request", (request) => {
+  if (!/^(blob|data):/.test(request.url()) && !request.url().startsWith(url)) seen.foreign.push(request.url());
+});
+page.on("pageerror", (error) => seen.errors.push(String(error)));
+page.on("console", (message) => { if (/Content Security Policy|integrity/.test(message.text())) seen.errors.push(message.text()); });
+
+// Any other error screen ends the wait at once.
+async function phase(name) {
+  const usual = ["empty", "loading", "ready", "answering", name];
+  const not = usual.map((each) => `:not([data-phase=${each}])`).join("");
+  await page.locator(`body[data-phase=${name}], body[data-phase]${not}`).waitFor({ timeout: PATIENCE });
+  const found = await page.evaluate(() => document.body.dataset.phase);
+  if (found !== name) throw new Error(`${found} instead of ${name}`);
+}
+const shot = (name) => page.screenshot({ path: path.join(shots, `${scenario}-${name}.png`) });
+const open = () => page.goto(url);
+const screen = async (name) => {
+  await phase(name);
+  await shot(name);
+  return { title: await page.locator("#title").textContent(), button: await page.locator("#act").textContent() };
+};
+
+async function ask(question) {
+  const before = await page.locator(".assistant").count();
+  await page.fill("#question", question);
+  await page.press("#question", "Enter");
+  await page.locator(".assistant").nth(before).waitFor({ state: "attached", timeout: PATIENCE });
+  await phase("ready");
+  const kept = await page.evaluate(() => JSON.parse(localStorage.getItem("edge")).messages.at(-1));
+  return { text: await page.locator(".assistant").nth(before).textContent(), prompt: kept.numbers.prompt_tokens, reason: kept.reason };
+}
+
+async function facts() {
+  return { isolated: await page.evaluate(() => crossOriginIsolated), line: await page.locator("#facts").textContent() };
+}
+
+const SCENARIOS = {
+  // Online, then without server and network.
+  async chat() {
+    await open();
+    await phase("ready");
+    await shot("ready");
+    const found = { ...await facts(), online: [] };
+    await page.locator("#adjust").click();
+    await page.locator("[name=max_tokens]").fill(String(options.tokens));
+    await page.locator("[name=max_tokens]").blur();
+    await page.locator("#adjust").click();
+    for (const question of options.questions) found.online.push(await ask(question));
+    await shot("online");
+    server.close();
+    server.closeAllConnections();
+    await context.setOffline(true);
+    seen.served = [];
+    await page.reload();
+    await phase("ready");
+    found.kept = await page.locator(".message").count();
+    await page.locator("#new").click();
+    found.offline = [await ask(options.questions[0])];
+    await page.emulateMedia({ colorScheme: "dark" });
+    await page.locator("#adjust").click();
+    await shot("offline-dark");
+    return found;
+  },
+  // A host, or a browser, with which the page never gets isolated; and Safari's build with `compat`.
+  async plain() {
+    await context.addInitScript((compat) => {
+      sessionStorage.setItem("edge reloaded", "1");
+      if (compat) delete WebAssembly.Suspending;
+    }, options.compat);
+    await open();
+    await phase("ready");
+    return { ...await facts(), online: [await ask(options.questions[0])], served: [...seen.served] };
+  },
+  async stop() {
+    await open();
+    await phase("ready");
+    await page.fill("#question", "Go on and on");
+    await page.press("#question", "Enter");
+    await page.locator(".assistant:not(:empty)").waitFor({ timeout: PATIENCE });
+    await page.locator("#stop").click();
+    await phase("ready");
+    const first = await page.locator("#numbers").textContent();
+    return { numbers: first, next: (await ask("Again")).reason };
+  },
+  async interrupted() {
+    const shards = fs.readdirSync(path.join(folder, "model")).map((name) => `model/${name}`).sort();
+    tamper = (name, data) => (name === shards.at(-1) ? null : data);
+    await open();
+    const told = await screen("download_broken");
+    tamper = (name, data) => data;
+    seen.served = [];
+    await page.locator("#act").click();
+    await phase("ready");
+    return { ...told, served: [...seen.served], shards };
+  },
+  async altered() {
+    tamper = (name, data) => { if (name.endsWith(".gguf")) data[data.length - 40] ^= 1; return data; };
+    await open();
+    return screen("download_wrong");
+  },
+  async missing() {
+    tamper = (name, data) => data;
+    fs.renameSync(path.join(folder, "model"), path.join(folder, "gone"));
+    await open();
+    return screen("download_refused");
+  },
+  async without() {
+    await context.addInitScript((what) => {
+      if (what === "wasm") delete self.WebAssembly;
+      if (what === "storage") CacheStorage.prototype.open = () => Promise.reject(new DOMException("no", "SecurityError"));
+      if (what === "room") StorageManager.prototype.estimate = async () => ({ quota: 1000, usage: 0 });
+    }, options.what);
+    await open();
+    return screen(options.screen);
+  },
+  // The folder is replaced by another build while the app is installed.
+  async update() {
+    await open();
+    await phase("ready");
+    const first = await page.evaluate(async () => (await (await fetch("build.json")).json()).model.name);
+    root = options.next;
+    seen.served = [];
+    await page.evaluate(async () => (await navigator.serviceWorker.ready).update());
+    await page.waitForTimeout(3000);
+    await page.close();
+    const later = await context.newPage();
+    await later.goto(url);
+    await later.locator("body[data-phase=ready]").waitFor({ timeout: PATIENCE });
+    return { first, second: await later.locator("#name").textContent(), served: [...seen.served] };
+  },
+};
+
+try {
+  console.log(JSON.stringify({ ...await SCENARIOS[scenario](), foreign: seen.foreign, errors: seen.errors, at_end: seen.served }));
+} catch (error) {
+  await shot("failed").catch(() => {});
+  console.error(String(error), JSON.stringify(seen), await page.locator("#screen").textContent().catch(() => ""));
+  process.exitCode = 1;
+} finally {
+  await context.close();
+  server.close();
+  server.closeAllConnections();
+  fs.rmSync(profile, { recursive: true, force: true });
+}
