@@ -1,0 +1,34 @@
+package android.app;
+
+import android.content.ContextWrapper;
+import android.content.Intent;
+import android.content.res.Configuration;
+import android.os.Bundle;
+import android.view.View;
+import android.view.Window;
+
+public class Activity extends ContextWrapper {
+    public static final int RESULT_OK = -1;
+
+    protected native void onCreate(Bundle state);
+    protected native void onStart();
+    protected native void onResume();
+    protected native void onPause();
+    protected native void onStop();
+    protected native void onDestroy();
+    protected native void onNewIntent(Intent intent);
+    protected native void onSaveInstanceState(Bundle state);
+    protected native void onActivityResult(int request, int result, Intent data);
+    public native void onBackPressed();
+    public native void onConfigurationChanged(Configuration configuration);
+    public native void onTrimMemory(int level);
+    public native void setContentView(View view);
+    public native <T extends View> T findViewById(int id);
+    public final native void runOnUiThread(Runnable action);
+    public native void startActivityForResult(Intent intent, int request);
+    public native Intent getIntent();
+    public native Window getWindow();
+    public native void finish();
+    public native boolean isFinishing();
+    public native boolean moveTaskToBack(boolean nonRoot);
+}

@@ -1,0 +1,12 @@
+package android.database;
+
+import java.io.Closeable;
+
+public interface Cursor extends Closeable {
+    boolean moveToFirst();
+    int getColumnIndex(String name);
+    String getString(int column);
+    long getLong(int column);
+    boolean isNull(int column);
+    void close();
+}
