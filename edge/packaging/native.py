@@ -48,7 +48,9 @@ def jni_headers() -> tuple[Path, Path]:
     """The folders of the JDK's jni.h and jni_md.h. Raises UnsupportedError without a JDK."""
     javac = shutil.which("javac")
     if javac is None:
-        raise UnsupportedError("building the app needs a JDK: there is no javac", hint="apt-get install default-jdk-headless")
+        raise UnsupportedError(
+            "building the app needs a JDK: there is no javac", hint="apt-get install default-jdk-headless"
+        )
     include = Path(javac).resolve().parents[1] / "include"
     return include, include / "linux"
 
