@@ -1,5 +1,6 @@
 package android.app;
 
+import android.content.ComponentCallbacks2;
 import android.content.ContextWrapper;
 import android.content.Intent;
 import android.content.res.Configuration;
@@ -7,7 +8,7 @@ import android.os.Bundle;
 import android.view.View;
 import android.view.Window;
 
-public class Activity extends ContextWrapper {
+public class Activity extends ContextWrapper implements ComponentCallbacks2 {
     public static final int RESULT_OK = -1;
 
     protected native void onCreate(Bundle state);
@@ -28,6 +29,8 @@ public class Activity extends ContextWrapper {
     public native void startActivityForResult(Intent intent, int request);
     public native Intent getIntent();
     public native Window getWindow();
+    public native boolean isChangingConfigurations();
+    public native void recreate();
     public native void finish();
     public native boolean isFinishing();
     public native boolean moveTaskToBack(boolean nonRoot);

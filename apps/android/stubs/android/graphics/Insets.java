@@ -1,8 +1,10 @@
 package android.graphics;
 
 public final class Insets {
-    public final int left = 0;
-    public final int top = 0;
-    public final int right = 0;
-    public final int bottom = 0;
+    // Set in a constructor: javac would copy a constant into the class that reads it.
+    public final int left, top, right, bottom;
+
+    private Insets(int all) {
+        left = top = right = bottom = all;
+    }
 }

@@ -1,6 +1,7 @@
 package android.view;
 
 import android.content.Context;
+import android.content.res.Resources;
 
 public class View {
     public static final int OVER_SCROLL_NEVER = 2;
@@ -12,6 +13,7 @@ public class View {
 
     public View(Context context) {}
     public native Context getContext();
+    public final native Resources getResources();
     public native boolean post(Runnable action);
     public native void setBackgroundColor(int color);
     public native void setPadding(int left, int top, int right, int bottom);

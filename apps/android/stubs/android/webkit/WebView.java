@@ -1,12 +1,14 @@
 package android.webkit;
 
 import android.content.Context;
+import android.content.pm.PackageInfo;
 import android.view.ViewGroup;
 
 public class WebView extends ViewGroup {
     public WebView(Context context) {
         super(context);
     }
+    public static native PackageInfo getCurrentWebViewPackage();
     public native WebSettings getSettings();
     public native void setWebViewClient(WebViewClient client);
     public native void setWebChromeClient(WebChromeClient client);
