@@ -9,15 +9,11 @@ public abstract class Context {
     public static final String CLIPBOARD_SERVICE = "clipboard";
 
     public abstract File getFilesDir();
-    public abstract File getCacheDir();
     public abstract File getExternalFilesDir(String type);
-    public abstract File[] getExternalFilesDirs(String type);
     public abstract AssetManager getAssets();
     public abstract Resources getResources();
     public abstract ContentResolver getContentResolver();
     public abstract ApplicationInfo getApplicationInfo();
     public abstract Context getApplicationContext();
     public abstract Object getSystemService(String name);
-    public abstract String getPackageName();
-    public abstract void startActivity(Intent intent);
 }

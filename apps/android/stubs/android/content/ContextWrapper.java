@@ -7,15 +7,11 @@ import java.io.File;
 
 public class ContextWrapper extends Context {
     public native File getFilesDir();
-    public native File getCacheDir();
     public native File getExternalFilesDir(String type);
-    public native File[] getExternalFilesDirs(String type);
     public native AssetManager getAssets();
     public native Resources getResources();
     public native ContentResolver getContentResolver();
     public native ApplicationInfo getApplicationInfo();
     public native Context getApplicationContext();
     public native Object getSystemService(String name);
-    public native String getPackageName();
-    public native void startActivity(Intent intent);
 }

@@ -4,7 +4,6 @@ import java.io.Closeable;
 
 public interface Cursor extends Closeable {
     boolean moveToFirst();
-    int getColumnIndex(String name);
     String getString(int column);
     long getLong(int column);
     boolean isNull(int column);

@@ -3,5 +3,4 @@ package android.os;
 public class Handler {
     public Handler(Looper looper) {}
     public final native boolean post(Runnable action);
-    public final native boolean postDelayed(Runnable action, long milliseconds);
 }

@@ -7,6 +7,4 @@ public abstract class ViewGroup extends View {
         super(context);
     }
     public native void addView(View child);
-    public native void removeView(View child);
-    public native void removeAllViews();
 }

@@ -5,11 +5,6 @@ import android.graphics.Insets;
 public final class WindowInsets {
     public static final WindowInsets CONSUMED = null;
 
-    public native int getSystemWindowInsetLeft();
-    public native int getSystemWindowInsetTop();
-    public native int getSystemWindowInsetRight();
-    public native int getSystemWindowInsetBottom();
-    public native WindowInsets consumeSystemWindowInsets();
     public native Insets getInsets(int types);
 
     public static final class Type {

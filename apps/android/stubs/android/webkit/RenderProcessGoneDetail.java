@@ -1,5 +1,3 @@
 package android.webkit;
 
-public abstract class RenderProcessGoneDetail {
-    public abstract boolean didCrash();
-}
+public abstract class RenderProcessGoneDetail {}

@@ -4,6 +4,4 @@ import android.net.Uri;
 
 public interface WebResourceRequest {
     Uri getUrl();
-    String getMethod();
-    boolean isForMainFrame();
 }

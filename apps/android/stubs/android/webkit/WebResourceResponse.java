@@ -7,5 +7,4 @@ public class WebResourceResponse {
     public WebResourceResponse(String type, String encoding, InputStream data) {}
     public WebResourceResponse(
             String type, String encoding, int status, String reason, Map<String, String> headers, InputStream data) {}
-    public native void setResponseHeaders(Map<String, String> headers);
 }

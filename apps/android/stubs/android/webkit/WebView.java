@@ -11,15 +11,8 @@ public class WebView extends ViewGroup {
     public static native PackageInfo getCurrentWebViewPackage();
     public native WebSettings getSettings();
     public native void setWebViewClient(WebViewClient client);
-    public native void setWebChromeClient(WebChromeClient client);
     public native void addJavascriptInterface(Object object, String name);
     public native void evaluateJavascript(String script, ValueCallback<String> result);
     public native void loadUrl(String url);
-    public native void reload();
-    public native boolean canGoBack();
-    public native void goBack();
-    public native void onPause();
-    public native void onResume();
     public native void destroy();
-    public static native void setWebContentsDebuggingEnabled(boolean on);
 }

@@ -1,5 +1,0 @@
-package android.webkit;
-
-public class WebChromeClient {
-    public native boolean onConsoleMessage(ConsoleMessage message);
-}
