@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from edge import bundle as bundles
 from edge.packaging import apk, dex, elf, manifest_lint, native, parts, phone_model, publishing, signing, tools
 from edge.packaging.apk import Entry
-from edge.packaging.phone_model import PhoneModel
 from edge.progress import Progress
+from edge.units import size as readable
 
 APP = Path(__file__).parents[1] / "apps" / "android"
 EMBED_BYTES = 160_000_000
@@ -76,10 +77,11 @@ def package(request: Request, progress: Progress) -> Report:
         work = folder / "work"
         work.mkdir()
         libraries = _libraries(work, progress)
-        entries = [*_code(found, work, progress), *(Entry(f"lib/{manifest_lint.ABI}/{p.name}", p) for p in libraries)]
-        entries += [*_page(), *_licences(progress)]
+        entries = [*_code(found, work, progress), *_files(APP / "www", "assets/www"), *_licences(progress)]
+        entries += [Entry(f"lib/{manifest_lint.ABI}/{file.name}", file) for file in libraries]
         if embedded:
-            entries += _embedded(request.model, model)
+            entries += [Entry("assets/model.json", model.json), Entry(f"assets/{phone_model.FILE}", model.gguf)]
+            entries += [Entry(f"assets/licences/model-{file.name}", file) for file in _texts(request.model)]
         unsigned, signed = work / "unsigned.apk", folder / request.output.name
         progress.stage(f"write {request.output.name}", sum(entry.size for entry in entries))
         apk.write(unsigned, entries, progress.advance)
@@ -88,19 +90,88 @@ def package(request: Request, progress: Progress) -> Report:
         certificate = signing.verify(found, signed)
         apk.align_check(found, signed)
         manifest_lint.check_badging(found, signed, name, app_version())
-        _remove(work)
-        total, sizes = signed.stat().st_size, apk.sizes(signed)
+        report = Report(
+            output=request.output,
+            package=name,
+            version=app_version(),
+            model=model.id,
+            embedded=embedded,
+            bytes=signed.stat().st_size,
+            sizes=apk.sizes(signed),
+            libraries={file.name: list(elf.read(file).needed) for file in libraries},
+            certificate=certificate,
+            debug_key=key.debug,
+            notes=_notes(request, signed.stat().st_size, embedded=embedded, debug=key.debug),
+        )
+        shutil.rmtree(work)
     progress.done()
-    return Report(
-        output=request.output,
-        package=name,
-        version=app_version(),
-        model=model.id,
-        embedded=embedded,
-        bytes=total,
-        sizes=sizes,
-        libraries={p: list(needed) for p, needed in libraries_needed.items()},
-        certificate=certificate,
-        debug_key=key.debug,
-        notes=list(_notes(request, model, embedded, total, debug=key.debug)),
+    return report
+
+
+def app_version() -> str:
+    """The version of edge, which is the app's."""
+    try:
+        return version("edge")
+    except PackageNotFoundError:
+        return "0.0.0"
+
+
+def _version_code() -> int:
+    """What Android compares: 1.2.3 is 10203."""
+    major, minor, patch = (*(int(word) for word in re.findall(r"\d+", app_version())), 0, 0, 0)[:3]
+    return max(1, 10000 * major + 100 * minor + patch)
+
+
+def _libraries(work: Path, progress: Progress) -> list[Path]:
+    """The app's own library and llama.cpp's for each kind of CPU, each checked."""
+    llama, zig = parts.fetch("llama.rn", progress), parts.fetch("zig", progress)
+    progress.stage("compile C")
+    own = native.build(work, llama / "package", zig / "ziglang" / "zig")
+    libraries = [own, *sorted((llama / _LIBRARIES).glob("*.so"))]
+    for file in libraries:
+        elf.check(file)
+    return libraries
+
+
+def _code(found: tools.Tools, work: Path, progress: Progress) -> list[Entry]:
+    """The manifest and resources, and classes.dex."""
+    dx = parts.fetch("dx", progress)
+    progress.stage("compile Java")
+    classes = dex.build(found, dx, APP / "stubs", (APP / "java" / "core", APP / "java" / "app"), work)
+    compiled = apk.compile_resources(
+        found,
+        APP / "AndroidManifest.xml",
+        APP / "res",
+        work,
+        version_code=_version_code(),
+        version_name=app_version(),
     )
+    return [*compiled, Entry("classes.dex", classes)]
+
+
+def _files(folder: Path, name: str) -> Iterator[Entry]:
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            yield Entry(f"{name}/{file.relative_to(folder).as_posix()}", file)
+
+
+def _licences(progress: Progress) -> Iterator[Entry]:
+    llama = parts.fetch("llama.rn", progress)
+    for name, path in _LICENCES.items():
+        yield Entry(f"assets/licences/{name}", llama / path)
+
+
+def _texts(model: Path) -> list[Path]:
+    """A bundle's licence texts, which go where its weights go."""
+    return [file for name in ("LICENSE", "NOTICE") if (file := model / name).is_file()]
+
+
+def _notes(request: Request, size: int, *, embedded: bool, debug: bool) -> list[str]:
+    notes = []
+    if not embedded:
+        notes.append(f"the model is not in the APK: `edge push {request.model}` brings it to a phone")
+    if size > apk.STORE_BYTES:
+        notes.append(f"over {readable(apk.STORE_BYTES)}, which is all that Google Play takes; `adb install` takes it")
+    if debug:
+        notes.append("signed with this machine's debug key, which no store takes; --keystore signs with your own")
+    return notes
