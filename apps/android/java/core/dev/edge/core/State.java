@@ -207,7 +207,6 @@ final class State {
         if (speaker != null) {
             speaker.engine.close();
             speaker = null;
-            cancel.clear();
         }
     }
 
