@@ -34,7 +34,7 @@ def bundle_files(directory: Path) -> Collection[str]:
 
 @contextmanager
 def staging(
-    output: Path, *, kind: str = "a bundle", own: Callable[[Path], Collection[str]] = bundle_files
+    output: Path, *, kind: str = "bundle", own: Callable[[Path], Collection[str]] = bundle_files
 ) -> Iterator[Path]:
     """Yield an empty directory; on a clean exit it becomes `output`, otherwise it vanishes.
 
@@ -101,11 +101,11 @@ def _refuse_foreign(output: Path, kind: str, own: Callable[[Path], Collection[st
             known = own(output)
         except BundleError:
             raise BundleError(
-                f"{output} exists and is not {kind}; it is left as it is", hint=new_place
+                f"{output} exists and is not a {kind}; it is left as it is", hint=new_place
             ) from None
         if foreign := [name for name in list_files(output) if name not in known]:
             raise BundleError(
-                f"{output} holds {foreign[0]}, which is not of the bundle; it is left as it is",
+                f"{output} holds {foreign[0]}, which is not of the {kind}; it is left as it is",
                 hint=new_place,
             )
     elif output.exists() or output.is_symlink():

@@ -37,6 +37,7 @@ async function keepApp() {
 
 async function start() {
   try {
+    document.body.dataset.phase = "starting";
     page.showScreen("Starting", "");
     checkBrowser();
     await keepApp();

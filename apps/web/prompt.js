@@ -1,6 +1,8 @@
 // The prompt of a conversation as `edge chat` makes it: the texts between the messages were rendered from the model's
 // chat template when the app was packaged (TURNS of apps/android/PROTOCOL.md).
 const SPACE = "[\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
+// What Python's str.strip takes at the ends of a text, by which the template was rendered.
+const ENDS = new RegExp(`^[\\x1c-\\x1f${SPACE.slice(1)}+|[\\x1c-\\x1f${SPACE.slice(1)}+$`, "g");
 const literal = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
 const anyOf = (texts) => [...texts].sort((a, b) => b.length - a.length).map(literal).join("|");
 
@@ -10,7 +12,7 @@ export function makePrompt(model, messages, system) {
   // zero-width space behind its first character is what keeps it from ending a turn.
   const special = anyOf(model.special);
   const disarm = (text) => special ? text.replace(new RegExp(special, "g"), (s) => `${s[0]}\u200b${s.slice(1)}`) : text;
-  const content = (text) => turns?.trim ? disarm(text).trim() : disarm(text);
+  const content = (text) => turns?.trim ? disarm(text).replace(ENDS, "") : disarm(text);
   if (!turns) return strip(messages.map((message) => content(message.text)).join("\n"), model.strip);
   let text = "";
   messages.forEach((message, i) => {

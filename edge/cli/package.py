@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from edge.cli import console
+
+if TYPE_CHECKING:
+    from edge.packaging.packaged import Packaged
+    from edge.progress import Progress
 
 
 def package(
     bundle: Annotated[
         Path, typer.Argument(metavar="BUNDLE", help="Bundle directory with a GGUF variant, or a GGUF file.")
     ],
-    app: Annotated[Literal["android"], typer.Option("--app", help="Which app.")] = "android",
+    app: Annotated[
+        Literal["android", "web", "ios"],
+        typer.Option(
+            "--app", help="android: a signed APK. web: a folder for any web server. ios: an Xcode project."
+        ),
+    ] = "android",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The app. [default: NAME.apk]")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="The app. [default: NAME.apk, NAME-web, NAME-ios]"
+        ),
     ] = None,
     variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="Variant of the bundle. [default: its first GGUF]")
@@ -40,18 +53,29 @@ def package(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
 ) -> None:
-    """Make an app of a bundle: a signed APK for arm64 phones.
+    """Make an app of a bundle: for Android phones, for browsers, or for Xcode.
 
-    It runs the model on the phone itself and asks for no permission. Built from pinned parts, fetched once, and
-    Debian's tools; the same bundle and key give the same bytes.
+    Android's asks for no permission; the same bundle and key give the same bytes. The web app chats without a network
+    after the first visit. All run the model on the device itself and are built from pinned parts, fetched once.
     """
+    progress = console.open_progress(quiet=as_json)
+    name = bundle.resolve().stem if bundle.is_file() else bundle.resolve().name
+    if app != "android":
+        for option, value in (
+            ("--keystore", keystore),
+            ("--key-alias", key_alias),
+            ("--password-file", password_file),
+        ):
+            if value is not None:
+                raise typer.BadParameter(f"{option} is for --app android")
+        _package_folder(app, bundle, output or Path(f"{name}-{app}"), variant, progress, as_json=as_json)
+        return
     from edge.packaging.android import Request
     from edge.packaging.android import package as run
 
-    progress = console.open_progress(quiet=as_json)
     request = Request(
         model=bundle,
-        output=output or Path(f"{bundle.resolve().stem if bundle.is_file() else bundle.resolve().name}.apk"),
+        output=output or Path(f"{name}.apk"),
         variant=variant,
         embed=embed,
         keystore=keystore,
@@ -69,3 +93,19 @@ def package(
     for note in report.notes:
         console.say(f"note: {note}")
     console.write(str(report.output))
+
+
+def _package_folder(
+    app: str, bundle: Path, output: Path, variant: str | None, progress: Progress, *, as_json: bool
+) -> None:
+    """Run `edge.packaging.<app>`, which makes a folder."""
+    packaged: Packaged = import_module(f"edge.packaging.{app}").package(bundle, output, variant, progress)
+    progress.done()
+    if as_json:
+        console.write_json(packaged.to_data())
+        return
+    parts = ", ".join(f"{name} {console.size(count)}" for name, count in packaged.parts.items())
+    console.say(f"{console.size(packaged.total)} ({parts})")
+    for note in packaged.notes:
+        console.say(f"note: {note}")
+    console.write(str(packaged.output))

@@ -1,11 +1,11 @@
 """`--app web`: a static folder that chats in a browser, and without a network after the first visit.
 
-    index.html, *.js, *.css    apps/web, as they are         shell: kept by the service worker when it is installed
-    sw.js                      BUILD and apps/web/sw.js
-    build.json                 the files with size and SHA-256, and model.json (apps/android/PROTOCOL.md)
-    wllama/                    @wllama/wllama: llama.cpp in WebAssembly; compat.* for browsers without 64-bit memory
-    model/                     the bundle's GGUF in shards, which browsers and static hosts take
-    licences/
+index.html, *.js, *.css    apps/web, as they are         shell: kept by the service worker when it is installed
+sw.js                      BUILD and apps/web/sw.js
+build.json                 the files with size and SHA-256, and model.json (apps/android/PROTOCOL.md)
+wllama/                    @wllama/wllama: llama.cpp in WebAssembly; compat.* for browsers without 64-bit memory
+model/                     the bundle's GGUF in shards, which browsers and static hosts take
+licences/
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import UnsupportedError
-from converters.gguf.split import split
+from converters.gguf.reader import Gguf
+from converters.gguf.split import assign, split
 from edge.bundle import hash_files, write_json
 from edge.packaging import parts, phone_model, web_model
 from edge.packaging.app_folder import app_folder, sources
@@ -26,8 +27,10 @@ from edge.packaging.packaged import Packaged
 from edge.progress import Progress
 from edge.units import size
 
+HOST_BYTES = 100_000_000
+"""What GitHub Pages takes a file."""
 SHARD_BYTES = 64_000_000
-"""Under the 100 MB that GitHub Pages takes a file; one tensor may be larger."""
+"""One tensor may be larger."""
 MAX_FILE_BYTES = (1 << 31) - 1
 """wllama reads a file's position as a signed 32-bit number."""
 MAX_MEMORY_BYTES = 4 << 30
@@ -39,13 +42,12 @@ _LICENCES = ("LICENSE", "NOTICE")
 def package(model: Path, output: Path, variant: str | None, progress: Progress) -> Packaged:
     """Build the folder. Raises what `phone_model.load` and `parts.fetch` raise, BundleError for a place that cannot be
     written, and UnsupportedError for a model that is too large for a browser."""
-    progress.stage("read the model", phone_model.size(model))
-    loaded = phone_model.load(model, variant, progress.advance)
-    context = _context(loaded.description)
-    own = sources("web")
-    engine, compat = parts.fetch("wllama", progress), parts.fetch("wllama-compat", progress)
-    description = {**loaded.description, **web_model.describe(loaded.gguf), "context": context}
     with app_folder(output, "web") as folder:
+        progress.stage("read the model", phone_model.size(model))
+        loaded = phone_model.load(model, variant, progress.advance)
+        context, largest = _context(loaded.description), _largest(loaded.gguf)
+        own = sources("web")
+        engine, compat = parts.fetch("wllama", progress), parts.fetch("wllama-compat", progress)
         for file in sorted(own.iterdir()):
             if file.name != "sw.js":
                 shutil.copyfile(file, folder / file.name)
@@ -54,23 +56,20 @@ def package(model: Path, output: Path, variant: str | None, progress: Progress) 
         _copy_licences(folder / "licences", engine, model)
         (folder / "model").mkdir()
         progress.stage("split the model", loaded.size)
-        shards = split(
-            loaded.gguf, folder / "model", loaded.sha256[:12], shard_bytes=SHARD_BYTES, advance=progress.advance
-        )
-        largest = max(shard.stat().st_size for shard in shards)
-        if largest > MAX_FILE_BYTES:
-            raise UnsupportedError(
-                f"a tensor of {loaded.gguf.name} makes a file of {size(largest)}, a browser takes {size(MAX_FILE_BYTES)}",
-                hint="fewer bits a weight, or `--app android`",
-            )
+        stem = loaded.sha256[:12]
+        shards = split(loaded.gguf, folder / "model", stem, shard_bytes=SHARD_BYTES, advance=progress.advance)
         progress.done()
         files = {name: {**entry, "group": _group(name)} for name, entry in hash_files(folder).items()}
+        description = {**loaded.description, **web_model.describe(loaded.gguf), "context": context}
         write_json(folder / "build.json", {"files": files, "model": description})
         files |= {n: {**e, "group": "shell"} for n, e in hash_files(folder).items() if n == "build.json"}
-        (folder / "sw.js").write_text(_build(files) + (own / "sw.js").read_text(encoding="utf-8"), encoding="utf-8")
+        (folder / "sw.js").write_text(
+            _build(files) + (own / "sw.js").read_text(encoding="utf-8"), encoding="utf-8"
+        )
         found = _sizes(folder)
     figures = {"context": context, "shards": len(shards), "largest_file": largest}
-    return Packaged("web", output, found, figures, _notes(loaded.description, context))
+    notes = _notes(loaded.description, context, largest)
+    return Packaged("web", output, found, figures, notes)
 
 
 def _context(description: Mapping[str, Any]) -> int:
@@ -86,6 +85,19 @@ def _context(description: Mapping[str, Any]) -> int:
             hint="fewer bits a weight, a smaller model, or `--app android`",
         )
     return context
+
+
+def _largest(gguf: Path) -> int:
+    """Bytes of tensors in the largest shard. Raises UnsupportedError for one that no browser reads."""
+    with Gguf.open(gguf) as file:
+        shards = assign(list(file.tensors.values()), SHARD_BYTES)
+    largest = max(sum(tensor.nbytes for tensor in shard) for shard in shards)
+    if largest > MAX_FILE_BYTES:
+        raise UnsupportedError(
+            f"a tensor of {gguf.name} makes a file of {size(largest)}, a browser reads {size(MAX_FILE_BYTES)}",
+            hint="fewer bits a weight, or `--app android`",
+        )
+    return largest
 
 
 def _copy_engine(folder: Path, engine: Path, compat: Path) -> None:
@@ -140,7 +152,13 @@ def _sizes(folder: Path) -> dict[str, int]:
     return found
 
 
-def _notes(description: Mapping[str, Any], context: int) -> tuple[str, ...]:
-    if context == description["context"]:
-        return ()
-    return (f"a browser's memory holds a context of {context} tokens, not {description['context']}",)
+def _notes(description: Mapping[str, Any], context: int, largest: int) -> tuple[str, ...]:
+    notes = []
+    if context != description["context"]:
+        notes.append(f"a browser's memory holds a context of {context} tokens, not {description['context']}")
+    if largest > HOST_BYTES:
+        notes.append(
+            f"the largest file has {size(largest)}: some hosts of static files take {size(HOST_BYTES)}"
+        )
+    notes.append("serve it over https: browsers keep no app that comes over http, but from localhost")
+    return tuple(notes)

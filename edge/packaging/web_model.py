@@ -1,4 +1,7 @@
-"""What the browser must know of a vocabulary to write a prompt as `edge chat` does: wllama takes a prompt as text only."""
+"""What the browser must know of a vocabulary to write a prompt as `edge chat` does.
+
+wllama takes a prompt as text only.
+"""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ page.on("console", (message) => { if (/Content Security Policy|integrity/.test(m
 
 // Any other error screen ends the wait at once.
 async function phase(name) {
-  const usual = ["empty", "loading", "ready", "answering", name];
+  const usual = ["starting", "empty", "loading", "ready", "answering", name];
   const not = usual.map((each) => `:not([data-phase=${each}])`).join("");
   await page.locator(`body[data-phase=${name}], body[data-phase]${not}`).waitFor({ timeout: PATIENCE });
   const found = await page.evaluate(() => document.body.dataset.phase);
@@ -110,12 +110,15 @@ const SCENARIOS = {
   async stop() {
     await open();
     await phase("ready");
+    await page.locator("#adjust").click();
     await page.fill("#question", "Go on and on");
     await page.press("#question", "Enter");
     await page.locator(".assistant:not(:empty)").waitFor({ timeout: PATIENCE });
     await page.locator("#stop").click();
     await phase("ready");
     const first = await page.locator("#numbers").textContent();
+    await page.locator("[name=max_tokens]").fill("3");
+    await page.locator("[name=max_tokens]").blur();
     return { numbers: first, next: (await ask("Again")).reason };
   },
   async interrupted() {
@@ -140,14 +143,24 @@ const SCENARIOS = {
     await open();
     return screen("download_refused");
   },
+  // Browsers that lack something: a page for each.
   async without() {
-    await context.addInitScript((what) => {
-      if (what === "wasm") delete self.WebAssembly;
-      if (what === "storage") CacheStorage.prototype.open = () => Promise.reject(new DOMException("no", "SecurityError"));
-      if (what === "room") StorageManager.prototype.estimate = async () => ({ quota: 1000, usage: 0 });
-    }, options.what);
-    await open();
-    return screen(options.screen);
+    const found = {};
+    for (const [what, name] of Object.entries({ wasm: "no_wasm", storage: "storage_refused", room: "storage_full" })) {
+      const other = await context.newPage();
+      await other.addInitScript((what) => {
+        sessionStorage.setItem("edge reloaded", "1");
+        if (what === "wasm") delete self.WebAssembly;
+        if (what === "storage") CacheStorage.prototype.open = () => Promise.reject(new DOMException("no", "SecurityError"));
+        if (what === "room") StorageManager.prototype.estimate = async () => ({ quota: 1000, usage: 0 });
+      }, what);
+      await other.goto(url);
+      await other.locator(`body[data-phase=${name}]`).waitFor({ timeout: PATIENCE });
+      await other.screenshot({ path: path.join(shots, `without-${what}.png`) });
+      found[what] = await other.locator("#title").textContent();
+      await other.close();
+    }
+    return { found };
   },
   // The folder is replaced by another build while the app is installed.
   async update() {
