@@ -53,7 +53,7 @@ def package(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
 ) -> None:
-    """Make an app of a bundle: for Android phones, for browsers, or for Xcode.
+    """Make an app of a bundle, for Android, browsers or Xcode.
 
     Android's asks for no permission; the same bundle and key give the same bytes. The web app chats without a network
     after the first visit. All run the model on the device itself and are built from pinned parts, fetched once.

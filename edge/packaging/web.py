@@ -81,7 +81,7 @@ def _context(description: Mapping[str, Any]) -> int:
     if context < min(MIN_CONTEXT, int(description["context"])):
         raise UnsupportedError(
             f"{description['name']} has {size(description['size'])} of weights: with its workspace that is over the "
-            f"{MAX_MEMORY_BYTES >> 30} GiB that WebAssembly gets in a browser",
+            f"{size(MAX_MEMORY_BYTES)} that WebAssembly gets in a browser",
             hint="fewer bits a weight, a smaller model, or `--app android`",
         )
     return context

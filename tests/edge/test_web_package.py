@@ -104,6 +104,6 @@ def test_the_page_writes_the_prompt_that_the_template_renders(
         text=True,
         check=True,
     )
-    template = ChatTemplate((bundle / "chat_template.jinja").read_text())
+    template = ChatTemplate(json.loads((bundle / "tokenizer_config.json").read_text())["chat_template"])
     given = [{"role": "system", "content": system}, *messages] if system else messages
     assert json.loads(done.stdout) == template.render(given)
