@@ -41,7 +41,7 @@ export class Page {
     const open = phase === "ready" || phase === "answering";
     if (open) this.hideScreen();
     $("ask").hidden = !open;
-    $("new").disabled = !open;
+    $("new").disabled = $("adjust").disabled = !open;
     $("send").hidden = $("send").disabled = phase === "answering";
     $("send").disabled ||= phase !== "ready";
     $("stop").hidden = phase !== "answering";
