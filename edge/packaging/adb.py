@@ -85,8 +85,10 @@ def find(serial: str | None) -> Phone:
         done = subprocess.run(
             [program, "devices"], capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeviceError(f"adb does not answer: {error}", hint="try `adb kill-server`") from None
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"adb says nothing for {TIMEOUT:.0f} s", hint="try `adb kill-server`") from None
+    except OSError as error:
+        raise DeviceError(f"{program} cannot be started: {error.strerror}", hint="install adb again") from None
     states = dict(line.split("\t")[:2] for line in done.stdout.splitlines() if "\t" in line)
     ready = [name for name, state in states.items() if state == "device"]
     if serial is not None and serial not in ready:

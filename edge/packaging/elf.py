@@ -92,5 +92,5 @@ def check(path: Path) -> Library:
     if library.text_relocations:
         wrong.append("it changes its own code when it is loaded, which Android refuses")
     if wrong:
-        raise PackageError(f"{path.name}: {'; '.join(wrong)}", hint="build it as edge/packaging/jni.py does")
+        raise PackageError(f"{path.name}: {'; '.join(wrong)}", hint="build it as edge/packaging/native.py does")
     return library

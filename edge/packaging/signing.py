@@ -42,7 +42,8 @@ def own_key(tools: Tools, keystore: Path, alias: str | None, password_file: Path
     try:
         text = password_file.read_text(encoding="utf-8") if password_file else os.environ.get(PASSWORD, "")
     except (OSError, UnicodeDecodeError) as error:
-        raise PackageError(f"cannot read {password_file}: {error}", hint=hint) from error
+        cause = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise PackageError(f"cannot read {password_file}: {cause}", hint=hint) from error
     password = text.split("\n")[0].rstrip("\r")
     if not password:
         raise PackageError(f"the password of {keystore} is not given", hint=hint)
@@ -75,7 +76,7 @@ def debug_key(tools: Tools) -> Key:
         folder.chmod(0o700)
         with FileLock(folder / "debug.keystore.lock"):
             if not key.keystore.exists():
-                _make(tools, key)
+                make(tools, key)
     except OSError as error:
         raise MachineError(
             f"the debug key cannot be kept in {folder}: {error.strerror}", hint="set XDG_DATA_HOME, or give --keystore"
@@ -83,7 +84,7 @@ def debug_key(tools: Tools) -> Key:
     return key
 
 
-def _make(tools: Tools, key: Key) -> None:
+def make(tools: Tools, key: Key) -> None:
     part = key.keystore.with_name(f".{key.keystore.name}.part")
     part.unlink(missing_ok=True)
     run(

@@ -80,10 +80,10 @@ def run(command: Sequence[str | Path], what: str, *, cwd: Path | None = None, en
             check=False,
         )
     except OSError as error:
-        raise MachineError(f"{what} cannot be started: {error}", hint="install it again") from error
+        raise MachineError(f"{what} cannot be started: {error.strerror}", hint="install it again") from error
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line.strip()]
-        telling = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no word")
+        telling = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else f"exit code {done.returncode}")
         raise MachineError(
             f"{what} fails: {telling.strip()[:300]}",
             hint="EDGE_DEBUG=1 shows where; the app's sources are in edge/apps/android",
