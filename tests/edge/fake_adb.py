@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-PROGRAM = '''#!/bin/sh
+PROGRAM = """#!/bin/sh
 exec "{python}" "{module}" "{phone}" "$@"
-'''
+"""
 
 
 def install(directory: Path, *, package: str = "dev.edge.app") -> Path:
@@ -100,7 +100,8 @@ def main(phone: Path, words: list[str]) -> int:
         print("package:/data/app/base.apk" if installed else "")
         return int(not installed)
     if command.startswith("df -k"):
-        print(f"Filesystem 1K-blocks Used Available Use% Mounted on\n/dev/fuse 1 1 {(phone / 'free').read_text()} 1% /storage")
+        free = (phone / "free").read_text()
+        print(f"Filesystem 1K-blocks Used Available Use% Mounted on\n/dev/fuse 1 1 {free} 1% /storage")
         return 0
     os.environ["LC_ALL"] = "C"
     return os.waitstatus_to_exitcode(os.system(command.replace("/sdcard", str(phone / "sdcard"))))

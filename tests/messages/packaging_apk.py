@@ -59,7 +59,10 @@ def unpack(world: World, archive: Path, *keep: str) -> None:
 @case
 def tools_that_are_missing(world: World) -> None:
     bundle(world)
-    with mock.patch.dict(os.environ, {"PATH": str(world.path)}), mock.patch.object(tools, "FRAMEWORK", Path("no.apk")):
+    with (
+        mock.patch.dict(os.environ, {"PATH": str(world.path)}),
+        mock.patch.object(tools, "FRAMEWORK", Path("no.apk")),
+    ):
         world.edge("package", "bundle")
 
 
@@ -171,7 +174,10 @@ def manifests_that_ask_for_too_much(world: World) -> None:
         ('package="dev.edge.app"', 'package="App"'),
         ('android:targetSdkVersion="35"', 'android:targetSdkVersion="30"'),
         ('android:allowBackup="false"', 'android:debuggable="true"'),
-        ("</activity>", '</activity><service android:name=".S" android:exported="true"/><receiver android:name=".R"/>'),
+        (
+            "</activity>",
+            '</activity><service android:name=".S" android:exported="true"/><receiver android:name=".R"/>',
+        ),
         ("android.intent.category.LAUNCHER", "android.intent.category.DEFAULT"),
         ("application", "app"),
     ):
@@ -190,7 +196,9 @@ def a_library_that_no_phone_loads(world: World) -> None:
     segments = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 1024, 1024, 4096)
     segments += struct.pack("<IIQQQQQQ", 2, 6, 256, 256, 256, len(dynamic), len(dynamic), 8)
     segments += struct.pack("<IIQQQQQQ", 0x6474E551, 7, 0, 0, 0, 0, 0, 16)
-    file.write_bytes(((header + segments).ljust(256, b"\0") + dynamic).ljust(512, b"\0") + strings.ljust(512, b"\0"))
+    file.write_bytes(
+        ((header + segments).ljust(256, b"\0") + dynamic).ljust(512, b"\0") + strings.ljust(512, b"\0")
+    )
     world.call(elf.check, file)
 
 

@@ -18,7 +18,9 @@ MODELS = "sdcard/Android/data/dev.edge.app/files/models"
 @contextmanager
 def phone(world: World) -> Iterator[Path]:
     """A model, ./model.gguf's bundle, and a phone to bring it to."""
-    world.quietly("convert", world.tiny("phi4-mini"), "-t", "android", "--context", "64", "--no-proof", "-o", "bundle")
+    world.quietly(
+        "convert", world.tiny("phi4-mini"), "-t", "android", "--context", "64", "--no-proof", "-o", "bundle"
+    )
     folder = fake_adb.install(world.path)
     with mock.patch.dict(os.environ, {"PATH": f"{world.path / 'bin'}:{os.environ['PATH']}"}):
         yield folder
