@@ -72,7 +72,9 @@ class Phone:
         if process.returncode:
             text = _first_line(said.decode(errors="replace"))
             if "No space left" in text:
-                raise DeviceError(f"the storage of {self.serial} is full", hint="free some space there; it continues")
+                raise DeviceError(
+                    f"the storage of {self.serial} is full", hint="free some space there; it continues"
+                )
             raise _lost(self.serial, text)
 
 
@@ -83,10 +85,19 @@ def find(serial: str | None) -> Phone:
         raise DeviceError("there is no adb", hint="apt-get install adb, or Android's platform-tools")
     try:
         done = subprocess.run(
-            [program, "devices"], capture_output=True, text=True, errors="replace", timeout=TIMEOUT, check=False
+            [program, "devices"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT,
+            check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeviceError(f"adb does not answer: {error}", hint="try `adb kill-server`") from None
+    except subprocess.TimeoutExpired:
+        raise DeviceError(f"adb says nothing for {TIMEOUT:.0f} s", hint="try `adb kill-server`") from None
+    except OSError as error:
+        raise DeviceError(
+            f"{program} cannot be started: {error.strerror}", hint="install adb again"
+        ) from None
     states = dict(line.split("\t")[:2] for line in done.stdout.splitlines() if "\t" in line)
     ready = [name for name, state in states.items() if state == "device"]
     if serial is not None and serial not in ready:
@@ -101,7 +112,15 @@ def find(serial: str | None) -> Phone:
 
 
 def _is_lost(said: str) -> bool:
-    words = ("not found", "no devices", "offline", "unauthorized", "protocol fault", "closed", "cannot connect")
+    words = (
+        "not found",
+        "no devices",
+        "offline",
+        "unauthorized",
+        "protocol fault",
+        "closed",
+        "cannot connect",
+    )
     return said.startswith(("error:", "adb:")) and any(word in said for word in words)
 
 

@@ -10,7 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from edge.packaging import apk, dex, elf, manifest_lint, native, parts, phone_model, publishing, signing, tools
+from edge.packaging import (
+    apk,
+    dex,
+    elf,
+    manifest_lint,
+    native,
+    parts,
+    phone_model,
+    publishing,
+    signing,
+    tools,
+)
 from edge.packaging.apk import Entry
 from edge.progress import Progress
 from edge.units import size as readable
@@ -80,7 +91,10 @@ def package(request: Request, progress: Progress) -> Report:
         entries = [*_code(found, work, progress), *_files(APP / "www", "assets/www"), *_licences(progress)]
         entries += [Entry(f"lib/{manifest_lint.ABI}/{file.name}", file) for file in libraries]
         if embedded:
-            entries += [Entry("assets/model.json", model.json), Entry(f"assets/{phone_model.FILE}", model.gguf)]
+            entries += [
+                Entry("assets/model.json", model.json),
+                Entry(f"assets/{phone_model.FILE}", model.gguf),
+            ]
             entries += [Entry(f"assets/licences/model-{file.name}", file) for file in _texts(request.model)]
         unsigned, signed = work / "unsigned.apk", folder / request.output.name
         progress.stage(f"write {request.output.name}", sum(entry.size for entry in entries))
@@ -171,7 +185,11 @@ def _notes(request: Request, size: int, *, embedded: bool, debug: bool) -> list[
     if not embedded:
         notes.append(f"the model is not in the APK: `edge push {request.model}` brings it to a phone")
     if size > apk.STORE_BYTES:
-        notes.append(f"over {readable(apk.STORE_BYTES)}, which is all that Google Play takes; `adb install` takes it")
+        notes.append(
+            f"over {readable(apk.STORE_BYTES)}, which is all that Google Play takes; `adb install` takes it"
+        )
     if debug:
-        notes.append("signed with this machine's debug key, which no store takes; --keystore signs with your own")
+        notes.append(
+            "signed with this machine's debug key, which no store takes; --keystore signs with your own"
+        )
     return notes

@@ -47,7 +47,19 @@ def compile_resources(
     compiled = work / "resources.apk"
     run(
         [
-            *(tools.aapt, "package", "-f", "-M", manifest, "-S", resources, "-I", tools.framework, "-F", compiled),
+            *(
+                tools.aapt,
+                "package",
+                "-f",
+                "-M",
+                manifest,
+                "-S",
+                resources,
+                "-I",
+                tools.framework,
+                "-F",
+                compiled,
+            ),
             *("--version-code", str(version_code), "--version-name", version_name),
         ],
         "aapt",
@@ -108,5 +120,11 @@ def sizes(apk: Path) -> dict[str, int]:
 def _part(name: str) -> str:
     if name.endswith(".gguf"):
         return "model"
-    starts = {"lib/": "libraries", "classes": "code", "assets/www/": "page", "res": "resources", "Android": "resources"}
+    starts = {
+        "lib/": "libraries",
+        "classes": "code",
+        "assets/www/": "page",
+        "res": "resources",
+        "Android": "resources",
+    }
     return next((part for start, part in starts.items() if name.startswith(start)), "rest")

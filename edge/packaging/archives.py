@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -66,18 +67,21 @@ def _members(archive: Path) -> Iterator[_Member]:
         with zipfile.ZipFile(archive) as wheel:
             for entry in wheel.infolist():
                 if not entry.is_dir():
-                    yield entry.filename, entry.file_size, entry.external_attr >> 16, lambda e=entry: wheel.open(e)
+                    reader = partial(wheel.open, entry)
+                    yield entry.filename, entry.file_size, entry.external_attr >> 16, reader
         return
     with tarfile.open(archive, "r|gz") as tape:
         for member in tape:
             if not member.isdir():
-                yield (
-                    member.name,
-                    member.size,
-                    member.mode,
-                    lambda m=member: tape.extractfile(m) if m.isreg() else None,
-                )
+                yield member.name, member.size, member.mode, partial(_plain, tape, member)
+
+
+def _plain(tape: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes] | None:
+    """None for a link or a device, which `extractfile` would follow or make up."""
+    return tape.extractfile(member) if member.isreg() else None
 
 
 def _refused(archive: Path, what: str) -> SourceError:
-    return SourceError(f"{archive.name} {what}", hint="do not use this archive; `python -m edge.packaging.lock_parts`")
+    return SourceError(
+        f"{archive.name} {what}", hint="do not use this archive; `python -m edge.packaging.lock_parts`"
+    )

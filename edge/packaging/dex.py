@@ -22,13 +22,15 @@ def build(tools: Tools, dx: Path, stubs: Path, sources: tuple[Path, ...], work: 
     for name, roots in folders.items():
         files = sorted(file for root in roots for file in root.rglob("*.java"))
         if not files:
-            raise PackageError(f"{roots[0]} holds no Java source", hint="install edge again: its apps are missing")
+            raise PackageError(
+                f"{roots[0]} holds no Java source", hint="install edge again: its apps are missing"
+            )
         (work / name).mkdir()
         listing = work / f"{name}.txt"
         listing.write_text("".join(f'"{file}"\n' for file in files), encoding="utf-8")
-        path = ["-cp", str(work / "stubs")] if name == "classes" else []
-        run([tools.javac, *_JAVA_7, *path, "-d", work / name, f"@{listing}"], "javac")
+        path = ("-cp", str(work / "stubs")) if name == "classes" else ()
+        run([tools.javac, *_JAVA_7, *path, "-d", str(work / name), f"@{listing}"], "javac")
     dex = work / "classes.dex"
-    command = [tools.java, "-Xmx512m", "-cp", dx / DX, "com.android.dx.command.Main", "--dex"]
-    run([*command, f"--output={dex}", work / "classes"], "dx")
+    command = [tools.java, "-Xmx512m", "-cp", str(dx / DX), "com.android.dx.command.Main", "--dex"]
+    run([*command, f"--output={dex}", str(work / "classes")], "dx")
     return dex

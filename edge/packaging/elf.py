@@ -58,7 +58,9 @@ def _parse(data: bytes) -> Library:
     entries = dict(dynamic)
     strings = _at(loads, entries[_STRTAB]) if _STRTAB in entries else 0
     end = strings + min(entries.get(_STRSZ, 0), _MAX_STRINGS)
-    needed = tuple(data[strings + value : end].split(b"\0", 1)[0].decode() for tag, value in dynamic if tag == _NEEDED)
+    needed = tuple(
+        data[strings + value : end].split(b"\0", 1)[0].decode() for tag, value in dynamic if tag == _NEEDED
+    )
     return Library(
         machine=machine,
         needed=needed,
@@ -84,7 +86,9 @@ def check(path: Path) -> Library:
     if library.machine != AARCH64:
         wrong.append(f"it is for ELF machine {library.machine}, not arm64")
     if library.aligned % PAGE:
-        wrong.append(f"a segment is aligned to {library.aligned} bytes, and phones with 16 KB pages refuse it")
+        wrong.append(
+            f"a segment is aligned to {library.aligned} bytes, and phones with 16 KB pages refuse it"
+        )
     if foreign := sorted(set(library.needed) - ALLOWED):
         wrong.append(f"it needs {', '.join(foreign)}, which no app may count on")
     if library.executable_stack:
@@ -92,5 +96,7 @@ def check(path: Path) -> Library:
     if library.text_relocations:
         wrong.append("it changes its own code when it is loaded, which Android refuses")
     if wrong:
-        raise PackageError(f"{path.name}: {'; '.join(wrong)}", hint="build it as edge/packaging/jni.py does")
+        raise PackageError(
+            f"{path.name}: {'; '.join(wrong)}", hint="build it as edge/packaging/native.py does"
+        )
     return library

@@ -20,7 +20,9 @@ from edge.progress import Progress, Silent
 from edge.sources import cache, download, index, web
 from edge.units import size as readable
 
-_HEADER = "What apps are built from. Written by `python -m edge.packaging.lock_parts`; source and keep are edited."
+_HEADER = (
+    "What apps are built from. Written by `python -m edge.packaging.lock_parts`; source and keep are edited."
+)
 
 
 def resolve(part: Part, progress: Progress) -> Part:
@@ -35,7 +37,9 @@ def _of_pypi(part: Part) -> Part:
     pattern = re.compile(rf"-{re.escape(version)}-py3-none-manylinux\S*_{part.machine}\b\S*\.whl")
     found = [w for w in index.listing(f"{PYPI}/{project}/") if pattern.search(w.filename)]
     if len(found) != 1 or found[0].sha256 is None or found[0].size is None:
-        raise SourceError(f"PyPI has no one wheel of {part.source} for {part.machine}", hint="check its version")
+        raise SourceError(
+            f"PyPI has no one wheel of {part.source} for {part.machine}", hint="check its version"
+        )
     return replace(part, url=found[0].url, sha256=found[0].sha256, size=found[0].size)
 
 
@@ -66,7 +70,7 @@ def dumps(parts: list[Part]) -> str:
     for part in parts:
         table = tomlkit.table()
         table.update({k: list(v) if k == "keep" else v for k, v in asdict(part).items() if v is not None})
-        table["keep"].multiline(True)  # type: ignore[union-attr]  # tomlkit's own array
+        table["keep"].multiline(True)
         entries.append(table)
     document.add("part", entries)
     return tomlkit.dumps(document)

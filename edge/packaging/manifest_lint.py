@@ -25,7 +25,9 @@ def package_of(manifest: Path) -> str:
     except ElementTree.ParseError as error:
         raise PackageError(f"{manifest} is no XML: {error}", hint="correct it") from error
     if wrong := list(_faults(root)):
-        raise PackageError(f"{manifest.name}: {'; '.join(wrong)}", hint="correct edge/apps/android/AndroidManifest.xml")
+        raise PackageError(
+            f"{manifest.name}: {'; '.join(wrong)}", hint="correct edge/apps/android/AndroidManifest.xml"
+        )
     return str(root.get("package"))
 
 
@@ -88,5 +90,6 @@ def check_badging(tools: Tools, apk: Path, package: str, version_name: str) -> N
     wrong += re.findall(r"^uses-permission: name='([^']+)'", told, re.MULTILINE)
     if wrong:
         raise PackageError(
-            f"{apk.name} does not say what it was built from: {', '.join(wrong)}", hint="run the same command again"
+            f"{apk.name} does not say what it was built from: {', '.join(wrong)}",
+            hint="run the same command again",
         )

@@ -123,7 +123,7 @@ def _whole(target: Path, record: Path, part: Part) -> bool:
 def _address(part: Part) -> str:
     """Where the archive is fetched: the locked address, or the registry that this machine is set to."""
     if part.source.startswith("npm:"):
-        registry = os.environ.get("NPM_CONFIG_REGISTRY") or os.environ.get("npm_config_registry") or NPM
+        registry = os.environ.get("NPM_CONFIG_REGISTRY", NPM)
         return registry.rstrip("/") + "/" + part.url.removeprefix(NPM)
     if index.index_url().rstrip("/") == PYPI:
         return part.url

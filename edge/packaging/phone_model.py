@@ -168,10 +168,15 @@ class _Numbers:
         heads = self._integer("attention.head_count")
         width = self._integer("embedding_length") // max(heads, 1)
         key, value = (self._integer(f"attention.{n}_length", width) for n in ("key", "value"))
-        return _KV_VALUE_BYTES * self._integer("block_count") * self._integer("attention.head_count_kv", heads) * (key + value)
+        return (
+            _KV_VALUE_BYTES
+            * self._integer("block_count")
+            * self._integer("attention.head_count_kv", heads)
+            * (key + value)
+        )
 
     def work_bytes(self, context: int) -> int:
-        """What llama.cpp allocates beside the mapped file and the cache, with interleaved copies as arm64 makes them."""
+        """What llama.cpp allocates beside the mapped file and the cache, with the interleaved copies of arm64."""
         tensors = self._gguf.tensors
         tied = "output.weight" not in tensors
         copies = sum(
@@ -182,7 +187,9 @@ class _Numbers:
         )  # fmt: skip
         vocabulary = len(self._gguf.metadata.get("tokenizer.ggml.tokens", ()))
         inner, hidden = self._integer("feed_forward_length"), self._integer("embedding_length")
-        return copies + llamacpp.workspace(inner, hidden, llamacpp.BATCH, context) + llamacpp.runtime(vocabulary)
+        return (
+            copies + llamacpp.workspace(inner, hidden, llamacpp.BATCH, context) + llamacpp.runtime(vocabulary)
+        )
 
     def turns(self) -> dict[str, Any] | None:
         """The chat template as texts between the turns; None for a model without one."""
@@ -203,9 +210,12 @@ class _Numbers:
             return value
         if isinstance(value, list):
             raise UnsupportedError(
-                f"{self._gguf.path}: '{name}' differs by layer", hint="the app takes models whose layers are alike"
+                f"{self._gguf.path}: '{name}' differs by layer",
+                hint="the app takes models whose layers are alike",
             )
-        raise CheckpointError(f"{self._gguf.path}: key '{name}' is missing or no number", hint="take another copy")
+        raise CheckpointError(
+            f"{self._gguf.path}: key '{name}' is missing or no number", hint="take another copy"
+        )
 
 
 def _count(shape: tuple[int, ...]) -> int:

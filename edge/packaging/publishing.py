@@ -42,12 +42,23 @@ def work_folder(output: Path) -> Iterator[Path]:
             Path(lock.lock_file).unlink(missing_ok=True)
             lock.release()
     except Timeout:
-        raise BundleError(f"another run is writing {output}", hint="wait for it, or name another file with -o") from None
+        raise BundleError(
+            f"another run is writing {output}", hint="wait for it, or name another file with -o"
+        ) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "free some space, or name another place with -o FILE"
-            raise MachineError(f"the disk that holds {output.parent} is full; nothing was published", hint=hint) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+            raise MachineError(
+                f"the disk that holds {output.parent} is full; nothing was published", hint=hint
+            ) from error
+        if error.errno in (
+            errno.EACCES,
+            errno.EPERM,
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EEXIST,
+            errno.ENAMETOOLONG,
+        ):
             cause = f"cannot write to {output.parent}: {os.strerror(error.errno)}"
             raise BundleError(cause, hint="name a writable place with -o FILE") from error
         raise

@@ -83,7 +83,8 @@ def _check_phone(phone: Phone, package: str) -> None:
     _, abis = phone.shell("getprop", "ro.product.cpu.abilist64")
     if manifest_lint.ABI not in abis:
         raise DeviceError(
-            f"{phone.serial} has a processor of {abis or 'no 64 bits'}", hint=f"the app is for {manifest_lint.ABI}"
+            f"{phone.serial} has a processor of {abis or 'no 64 bits'}",
+            hint=f"the app is for {manifest_lint.ABI}",
         )
     code, found = phone.shell("pm", "path", package)
     if code or not found.startswith("package:"):

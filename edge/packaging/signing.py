@@ -38,11 +38,14 @@ def own_key(tools: Tools, keystore: Path, alias: str | None, password_file: Path
     """The person's key. Raises PackageError for a missing file, a wrong password, an alias that is not there."""
     hint = f"--password-file FILE, or the environment variable {PASSWORD}"
     if not keystore.is_file():
-        raise PackageError(f"there is no keystore {keystore}", hint="keytool -genkeypair -keyalg RSA -keystore FILE")
+        raise PackageError(
+            f"there is no keystore {keystore}", hint="keytool -genkeypair -keyalg RSA -keystore FILE"
+        )
     try:
         text = password_file.read_text(encoding="utf-8") if password_file else os.environ.get(PASSWORD, "")
     except (OSError, UnicodeDecodeError) as error:
-        raise PackageError(f"cannot read {password_file}: {error}", hint=hint) from error
+        cause = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise PackageError(f"cannot read {password_file}: {cause}", hint=hint) from error
     password = text.split("\n")[0].rstrip("\r")
     if not password:
         raise PackageError(f"the password of {keystore} is not given", hint=hint)
@@ -57,12 +60,14 @@ def own_key(tools: Tools, keystore: Path, alias: str | None, password_file: Path
 
 
 def _list(tools: Tools, keystore: Path, password: str) -> str:
-    command = [tools.keytool, _ENGLISH, "-list", "-keystore", keystore, "-storepass:env", PASSWORD]
+    command = [tools.keytool, _ENGLISH, "-list", "-keystore", str(keystore), "-storepass:env", PASSWORD]
     try:
         return run(command, "keytool", env={PASSWORD: password})
     except MachineError as error:
         if "password was incorrect" in error.cause:
-            raise PackageError(f"the password of {keystore} is wrong", hint="give the keystore's own") from None
+            raise PackageError(
+                f"the password of {keystore} is wrong", hint="give the keystore's own"
+            ) from None
         raise PackageError(f"{keystore} cannot be read: {error.cause}", hint="is it a keystore?") from None
 
 
@@ -75,15 +80,16 @@ def debug_key(tools: Tools) -> Key:
         folder.chmod(0o700)
         with FileLock(folder / "debug.keystore.lock"):
             if not key.keystore.exists():
-                _make(tools, key)
+                make(tools, key)
     except OSError as error:
         raise MachineError(
-            f"the debug key cannot be kept in {folder}: {error.strerror}", hint="set XDG_DATA_HOME, or give --keystore"
+            f"the debug key cannot be kept in {folder}: {error.strerror}",
+            hint="set XDG_DATA_HOME, or give --keystore",
         ) from error
     return key
 
 
-def _make(tools: Tools, key: Key) -> None:
+def make(tools: Tools, key: Key) -> None:
     part = key.keystore.with_name(f".{key.keystore.name}.part")
     part.unlink(missing_ok=True)
     run(
@@ -105,7 +111,14 @@ def sign(tools: Tools, key: Key, unsigned: Path, signed: Path, min_sdk: int) -> 
         [
             *(tools.apksigner, "sign", "--ks", key.keystore, "--ks-key-alias", key.alias),
             *("--ks-pass", f"env:{PASSWORD}", "--min-sdk-version", str(min_sdk)),
-            *("--v1-signing-enabled", "false", "--v2-signing-enabled", "true", "--v3-signing-enabled", "true"),
+            *(
+                "--v1-signing-enabled",
+                "false",
+                "--v2-signing-enabled",
+                "true",
+                "--v3-signing-enabled",
+                "true",
+            ),
             *("--v4-signing-enabled", "false", "--in", unsigned, "--out", signed),
         ],
         "apksigner",

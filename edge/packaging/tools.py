@@ -52,7 +52,7 @@ def find() -> Tools:
     if missing:
         raise PackageError(
             f"an Android app cannot be built without {', '.join(missing)}",
-            hint=f"apt-get install {' '.join(sorted(set(missing.values())))}  (Debian; other systems: a Debian container)",
+            hint=f"apt-get install {' '.join(sorted({*missing.values()}))} (Debian; elsewhere: a Debian container)",
         )
     paths = {name: path for name, path in found.items() if path}
     version = re.search(r"javac (\d+)", run([paths["javac"], "-version"], "javac"))
@@ -64,7 +64,9 @@ def find() -> Tools:
     return Tools(**paths, headers=headers, framework=FRAMEWORK)
 
 
-def run(command: Sequence[str | Path], what: str, *, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
+def run(
+    command: Sequence[str | Path], what: str, *, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> str:
     """What a tool says on both streams, in English. MachineError with its last words when it fails."""
     environment = {**os.environ, "LC_ALL": "C", **(env or {})}
     try:
@@ -80,10 +82,13 @@ def run(command: Sequence[str | Path], what: str, *, cwd: Path | None = None, en
             check=False,
         )
     except OSError as error:
-        raise MachineError(f"{what} cannot be started: {error}", hint="install it again") from error
+        raise MachineError(f"{what} cannot be started: {error.strerror}", hint="install it again") from error
     if done.returncode:
         lines = [line for line in done.stdout.splitlines() if line.strip()]
-        telling = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "no word")
+        telling = next(
+            (line for line in lines if "error" in line.lower()),
+            lines[-1] if lines else f"exit code {done.returncode}",
+        )
         raise MachineError(
             f"{what} fails: {telling.strip()[:300]}",
             hint="EDGE_DEBUG=1 shows where; the app's sources are in edge/apps/android",

@@ -2,18 +2,20 @@
 
 `install` puts it into a folder for PATH. Files of the folder `phone` steer it: `devices` (what `adb devices` lists),
 `free` (kilobytes that df tells), `break_after` (bytes after which the cable comes off, once), `full_after` (bytes),
-`flip` (once: the byte that arrives wrong), `packages` (what is installed), `abi`.
+`flip` (the byte that arrives wrong, once; `flips`: each time), `short_after` (bytes after which it stops in silence),
+`hang` and `gone` (it answers no command, or is gone at the first), `packages` (what is installed), `abi`.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
-PROGRAM = '''#!/bin/sh
+PROGRAM = """#!/bin/sh
 exec "{python}" "{module}" "{phone}" "$@"
-'''
+"""
 
 
 def install(directory: Path, *, package: str = "dev.edge.app") -> Path:
@@ -46,7 +48,9 @@ def _lost(phone: Path) -> int:
 
 
 def _receive(phone: Path, target: str) -> int:
-    limits = {name: _taken(phone, name) for name in ("break_after", "full_after", "flip")}
+    limits = {name: _taken(phone, name) for name in ("break_after", "full_after", "short_after", "flip")}
+    if (phone / "flips").exists():
+        limits["flip"] = int((phone / "flips").read_text())
     with Path(target).open("ab") as file:
         count = 0
         while chunk := sys.stdin.buffer.read(1 << 12):
@@ -54,13 +58,16 @@ def _receive(phone: Path, target: str) -> int:
             if flip is not None and count <= flip < count + len(chunk):
                 at = flip - count
                 chunk = chunk[:at] + bytes([chunk[at] ^ 1]) + chunk[at + 1 :]
-            for name in ("break_after", "full_after"):
+            for name in ("break_after", "full_after", "short_after"):
                 limit = limits[name]
                 if limit is not None and count + len(chunk) > limit:
                     file.write(chunk[: limit - count])
                     file.flush()
                     if name == "break_after":
                         return _lost(phone)
+                    if name == "short_after":
+                        sys.stdin.buffer.read()
+                        return 0
                     print("cat: write error: No space left on device", file=sys.stderr)
                     return 1
             file.write(chunk)
@@ -81,6 +88,10 @@ def main(phone: Path, words: list[str]) -> int:
     if words[3] == "-T":
         return _receive(phone, words[4].removeprefix("cat >> ").replace("/sdcard", str(phone / "sdcard")))
     command = words[3]
+    if (phone / "hang").exists():
+        time.sleep(60)
+    if (phone / "gone").exists():
+        return _lost(phone)
     if command.startswith("getprop"):
         print((phone / "abi").read_text())
         return 0
@@ -89,8 +100,10 @@ def main(phone: Path, words: list[str]) -> int:
         print("package:/data/app/base.apk" if installed else "")
         return int(not installed)
     if command.startswith("df -k"):
-        print(f"Filesystem 1K-blocks Used Available Use% Mounted on\n/dev/fuse 1 1 {(phone / 'free').read_text()} 1% /storage")
+        free = (phone / "free").read_text()
+        print(f"Filesystem 1K-blocks Used Available Use% Mounted on\n/dev/fuse 1 1 {free} 1% /storage")
         return 0
+    os.environ["LC_ALL"] = "C"
     return os.waitstatus_to_exitcode(os.system(command.replace("/sdcard", str(phone / "sdcard"))))
 
 

@@ -21,7 +21,17 @@ Tiny = Callable[..., Path]
 @pytest.fixture(scope="module")
 def bundle(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("push") / "bundle"
-    words = ["convert", str(tiny("phi4-mini")), "-t", "android", "--context", "64", "--no-proof", "-o", str(output)]
+    words = [
+        "convert",
+        str(tiny("phi4-mini")),
+        "-t",
+        "android",
+        "--context",
+        "64",
+        "--no-proof",
+        "-o",
+        str(output),
+    ]
     assert cli.main(words) == 0
     return output
 
