@@ -1,13 +1,11 @@
-// The conversation: takes the requests of apps/android/PROTOCOL.md that make sense in a browser (hello, load, chat, again,
-// stop, new, settings) and tells its events, so that a page cannot know whether a phone or a browser answers.
+// The conversation. It takes the requests of apps/android/PROTOCOL.md that make sense in a browser (hello, load, chat,
+// again, stop, new, settings) and tells its events, so that a page cannot know whether a phone or a browser answers.
 import { Engine } from "./engine.js";
+import * as kept from "./kept.js";
 import { Problem } from "./problems.js";
-import { makePrompt } from "./prompt.js";
+import { longestRun, makePrompt } from "./prompt.js";
+import { LIMITS, defaultsOf, refusal } from "./settings.js";
 import * as store from "./store.js";
-
-const KEPT = "edge";
-const LIMITS = { temperature: [0, 100], top_p: [0, 1], top_k: [0, 1000000], min_p: [0, 1], repeat_penalty: [0.01, 100],
-  seed: [-1, 2147483647], max_tokens: [1, 1000000] };
 
 export class Controller {
   constructor(build, onEvent) {
@@ -15,12 +13,9 @@ export class Controller {
     this.tell = onEvent;
     this.model = build.model;
     this.phase = "empty";
-    this.messages = [];
-    this.defaults = { system: "", temperature: 0, top_p: 1, top_k: 0, min_p: 0, repeat_penalty: 1, seed: -1, max_tokens: 512,
-      ...this.model.sampling };
-    this.settings = { ...this.defaults };
+    this.defaults = defaultsOf(this.model.sampling);
+    ({ messages: this.messages, settings: this.settings } = kept.read(this.defaults));
     this.abort = null;
-    this.restore();
   }
 
   request(request) {
@@ -45,8 +40,16 @@ export class Controller {
       this.enter("ready");
     } catch (error) {
       await this.drop();
-      const problem = error instanceof Problem ? error : new Problem("engine", { detail: String(error.message ?? error) });
-      this.tell({ type: "error", code: problem.code, message: problem.title, hint: problem.text, problem, request: request.type });
+      const problem =
+        error instanceof Problem ? error : new Problem("engine", { detail: String(error.message ?? error) });
+      this.tell({
+        type: "error",
+        code: problem.code,
+        message: problem.title,
+        hint: problem.text,
+        problem,
+        request: request.type,
+      });
     }
   }
 
@@ -79,11 +82,8 @@ export class Controller {
   }
 
   on_settings(request) {
-    for (const [name, value] of Object.entries(request.values ?? {})) {
-      const [low, high] = LIMITS[name] ?? [];
-      const sound = name === "system" ? typeof value === "string" : Number.isFinite(value) && value >= low && value <= high;
-      if (!sound) return this.fail("bad_request", `${name} cannot be ${value}`, low === undefined ? "leave it" : `${low} to ${high}`, request);
-    }
+    const refused = refusal(request.values);
+    if (refused) return this.fail("bad_request", ...refused, request);
     Object.assign(this.settings, request.values);
     this.keep();
     return this.tellSettings();
@@ -100,12 +100,10 @@ export class Controller {
     this.enter("answering");
     const { signal } = this.abort;
     try {
-      const { finish, timings } = await this.fitted(signal);
-      const used = (timings.cache_n ?? 0) + (timings.prompt_n ?? 0) + (timings.predicted_n ?? 0);
-      const full = used >= this.model.context - 1;
-      this.finish(finish === "stop" ? "end" : full ? "context" : "length", timings, used);
+      const { reason, numbers } = await this.fitted(signal);
+      this.finish(reason, numbers);
     } catch (error) {
-      if (signal.aborted) this.finish("stopped", {}, null);
+      if (signal.aborted) this.finish("stopped", {});
       else await this.broken(error, request);
     } finally {
       this.abort = null;
@@ -114,29 +112,35 @@ export class Controller {
 
   // Leaves the oldest questions away until the rest fits the context.
   async fitted(signal) {
-    let kept = this.messages;
+    let fitting = this.messages;
     for (;;) {
-      const prompt = makePrompt(this.model, kept, this.settings.system);
+      const prompt = makePrompt(this.model, fitting, this.settings.system);
       const seed = this.settings.seed < 0 ? Math.floor(Math.random() * 2147483647) : this.settings.seed;
       try {
-        return await this.engine.answer(prompt, { ...this.settings, seed, stop: this.model.stop }, signal, (text) => {
-          this.partial += text;
-          this.tell({ type: "piece", text });
-        });
+        return await this.engine.answer(
+          prompt,
+          { ...this.settings, seed, stop: this.model.stop },
+          signal,
+          (text) => {
+            this.partial += text;
+            this.tell({ type: "piece", text });
+          },
+        );
       } catch (error) {
-        if (error.message !== "context" || kept.length < 3) throw error;
-        kept = kept.slice(2);
-        const dropped = this.messages.length - kept.length;
-        this.tell({ type: "note", code: "context_trimmed", message: `the ${dropped} oldest messages no longer fit`, dropped });
+        if (error.message !== "context" || fitting.length < 3) throw error;
+        fitting = fitting.slice(2);
+        const dropped = this.messages.length - fitting.length;
+        this.tell({
+          type: "note",
+          code: "context_trimmed",
+          message: `the ${dropped} oldest messages no longer fit`,
+          dropped,
+        });
       }
     }
   }
 
-  finish(reason, timings, used) {
-    const numbers = {
-      prompt_tokens: (timings.cache_n ?? 0) + (timings.prompt_n ?? 0), cached_tokens: timings.cache_n, new_tokens: timings.predicted_n,
-      prefill_per_second: timings.prompt_per_second, decode_per_second: timings.predicted_per_second, context_used: used,
-    };
+  finish(reason, numbers) {
     this.messages.push({ role: "assistant", text: this.partial, reason, numbers });
     this.keep();
     this.tell({ type: "done", reason, text: this.partial, numbers });
@@ -150,7 +154,7 @@ export class Controller {
       return this.enter("ready");
     }
     // What was said stays, and the engine starts again: wllama ends for good at a token that is no UTF-8.
-    this.finish("engine", {}, null);
+    this.finish("engine", {});
     this.fail("engine", "the engine stopped and starts again", "ask again", request);
     await this.drop();
     return this.on_load(request);
@@ -172,8 +176,15 @@ export class Controller {
   }
 
   tellState() {
-    this.tell({ type: "state", phase: this.phase, model: this.model, messages: this.messages, plain: !this.model.turns,
-      partial: this.phase === "answering" ? this.partial : null, threads: this.engine?.threads ?? null });
+    this.tell({
+      type: "state",
+      phase: this.phase,
+      model: this.model,
+      messages: this.messages,
+      plain: !this.model.turns,
+      partial: this.phase === "answering" ? this.partial : null,
+      threads: this.engine?.threads ?? null,
+    });
   }
 
   tellSettings() {
@@ -181,26 +192,6 @@ export class Controller {
   }
 
   keep() {
-    try {
-      localStorage.setItem(KEPT, JSON.stringify({ messages: this.messages, settings: this.settings }));
-    } catch {
-      // Storage for a few kilobytes is refused: the conversation lasts as long as the page.
-    }
+    kept.write({ messages: this.messages, settings: this.settings });
   }
-
-  restore() {
-    try {
-      const kept = JSON.parse(localStorage.getItem(KEPT)) ?? {};
-      const sound = (m) => ["user", "assistant"].includes(m.role) && typeof m.text === "string";
-      if (Array.isArray(kept.messages) && kept.messages.every(sound)) this.messages = kept.messages;
-      for (const name of Object.keys(this.defaults)) if (typeof kept.settings?.[name] === typeof this.defaults[name]) this.settings[name] = kept.settings[name];
-    } catch {
-      this.messages = [];
-    }
-  }
-}
-
-// Characters without a change between letters and anything else, at most.
-function longestRun(text) {
-  return Math.max(0, ...(text.match(/\p{L}[\p{L}\p{M}]*|\p{N}+|\s+|[^\p{L}\p{N}\s]+/gu) ?? []).map((run) => run.length));
 }

@@ -29,9 +29,10 @@ export class Engine {
     // One conversation, and the processor: the GPU's results would differ from the proven ones.
     await this.wllama.loadModel(shards, { n_ctx: context, n_parallel: 1, n_threads: threads, n_gpu_layers: 0 });
     this.threads = this.wllama.getNumThreads();
+    this.context = context;
   }
 
-  // -> {finish, timings}; Error "context" when the prompt does not fit.
+  // -> {reason, numbers} of PROTOCOL.md; Error "context" when the prompt does not fit.
   async answer(prompt, settings, signal, piece) {
     let last = null;
     const options = {
@@ -58,10 +59,23 @@ export class Engine {
       if (/context/i.test(error.message)) throw new Error("context", { cause: error });
       throw error;
     }
-    return { finish: last?.choices[0]?.finish_reason, timings: last?.timings ?? {} };
+    const numbers = numbersOf(last?.timings ?? {});
+    if (last?.choices[0]?.finish_reason === "stop") return { reason: "end", numbers };
+    return { reason: numbers.context_used >= this.context - 1 ? "context" : "length", numbers };
   }
 
   close() {
     return this.wllama.exit();
   }
+}
+
+function numbersOf({ cache_n = 0, prompt_n = 0, predicted_n = 0, prompt_per_second, predicted_per_second }) {
+  return {
+    prompt_tokens: cache_n + prompt_n,
+    cached_tokens: cache_n,
+    new_tokens: predicted_n,
+    prefill_per_second: prompt_per_second,
+    decode_per_second: predicted_per_second,
+    context_used: cache_n + prompt_n + predicted_n,
+  };
 }

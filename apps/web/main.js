@@ -7,7 +7,9 @@ import * as store from "./store.js";
 
 const RELOADED = "edge reloaded";
 // A module that returns a vector: valid only where WebAssembly has SIMD.
-const SIMD = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11]);
+const SIMD = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
+]);
 const MB = (bytes) => (bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 0 });
 
 const page = new Page((request) => controller.request(request));
@@ -47,7 +49,11 @@ async function start() {
     await navigator.storage?.persist?.();
     await store.fetchAll(wanted, (done, total) => {
       const share = total ? done / total : 1;
-      page.showScreen("Downloading the model", `${MB(done)} of ${MB(total)} MB. After that this page works without a network.`, { share });
+      page.showScreen(
+        "Downloading the model",
+        `${MB(done)} of ${MB(total)} MB. After that this page works without a network.`,
+        { share },
+      );
     });
     page.showScreen("Loading the model", "");
     build.shards = wanted.filter(([, file]) => file.group === "model").sort(([a], [b]) => (a < b ? -1 : 1));

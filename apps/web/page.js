@@ -6,9 +6,15 @@ export class Page {
   constructor(request) {
     this.request = request;
     this.answer = null;
-    $("ask").addEventListener("submit", (event) => { event.preventDefault(); this.send(); });
+    $("ask").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.send();
+    });
     $("question").addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.send(); }
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        this.send();
+      }
     });
     $("stop").addEventListener("click", () => request({ type: "stop" }));
     $("new").addEventListener("click", () => request({ type: "new" }));
@@ -25,6 +31,7 @@ export class Page {
   send() {
     const text = $("question").value.trim();
     if (!text || $("send").disabled) return;
+    this.asked = text;
     $("question").value = "";
     this.request({ type: "chat", text });
   }
@@ -37,7 +44,9 @@ export class Page {
     document.title = `${model.name} · edge`;
     $("name").textContent = model.name;
     const where = threads ? `${threads} thread${threads > 1 ? "s" : ""}` : "";
-    $("facts").textContent = [model.precision, where, plain ? "plain completion: no chat template" : ""].filter(Boolean).join(" · ");
+    $("facts").textContent = [model.precision, where, plain ? "plain completion: no chat template" : ""]
+      .filter(Boolean)
+      .join(" · ");
     const open = phase === "ready" || phase === "answering";
     if (open) this.hideScreen();
     $("ask").hidden = !open;
@@ -61,8 +70,15 @@ export class Page {
   }
 
   on_done({ reason, numbers }) {
-    const words = { length: "cut at the longest answer", context: "the context is full", stopped: "stopped", engine: "cut: the engine stopped" };
-    const speed = numbers.decode_per_second ? `${numbers.new_tokens} tokens, ${numbers.decode_per_second.toFixed(1)} a second` : "";
+    const words = {
+      length: "cut at the longest answer",
+      context: "the context is full",
+      stopped: "stopped",
+      engine: "cut: the engine stopped",
+    };
+    const speed = numbers.decode_per_second
+      ? `${numbers.new_tokens} tokens, ${numbers.decode_per_second.toFixed(1)} a second`
+      : "";
     const used = numbers.context_used ? `${numbers.context_used} tokens of context` : "";
     $("numbers").textContent = [speed, used, words[reason] ?? ""].filter(Boolean).join(" · ");
   }
@@ -75,10 +91,10 @@ export class Page {
     for (const name of SETTINGS) $("settings").elements[name].value = values[name];
   }
 
-  on_error({ message, hint, problem }) {
+  on_error({ code, message, hint, problem }) {
     if (problem) return;
-    this.add("note error", `${message}: ${hint}`);
-    $("messages").scrollTop = $("messages").scrollHeight;
+    $("numbers").textContent = `${message}: ${hint}`;
+    if (code === "too_long") $("question").value ||= this.asked;
   }
 
   add(kind, text) {

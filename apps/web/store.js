@@ -72,7 +72,7 @@ async function download(path, file, progress) {
   }
   if (bytes < file.size) throw new Problem("download_broken", { path });
   const data = new Blob(pieces);
-  if (await sha256(await data.arrayBuffer()) !== file.sha256) throw new Problem("download_wrong", { path });
+  if ((await sha256(await data.arrayBuffer())) !== file.sha256) throw new Problem("download_wrong", { path });
   return data;
 }
 

@@ -4,8 +4,13 @@
 const SCOPE = self.registration.scope;
 const CACHE = `edge ${SCOPE}`;
 const TYPES = {
-  html: "text/html; charset=utf-8", css: "text/css", js: "text/javascript", json: "application/json",
-  webmanifest: "application/manifest+json", svg: "image/svg+xml", wasm: "application/wasm",
+  html: "text/html; charset=utf-8",
+  css: "text/css",
+  js: "text/javascript",
+  json: "application/json",
+  webmanifest: "application/manifest+json",
+  svg: "image/svg+xml",
+  wasm: "application/wasm",
 };
 const HEADERS = {
   // What lets WebAssembly use threads, also where the host sends no such headers.
@@ -20,7 +25,7 @@ const address = (sha256) => `${SCOPE}.edge/${sha256}`;
 async function keepShell() {
   const cache = await caches.open(CACHE);
   for (const [path, file] of Object.entries(BUILD.files)) {
-    if (file.group !== "shell" || await cache.match(address(file.sha256))) continue;
+    if (file.group !== "shell" || (await cache.match(address(file.sha256)))) continue;
     const response = await fetch(SCOPE + path, { cache: "no-store" });
     const data = await response.arrayBuffer();
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
@@ -39,7 +44,7 @@ async function forgetOthers() {
 async function serve(request, path, file) {
   const cache = await caches.open(CACHE);
   const kept = await cache.match(address(file.sha256));
-  const response = kept ?? await fetch(request);
+  const response = kept ?? (await fetch(request));
   const headers = kept ? new Headers() : new Headers(response.headers);
   headers.set("Content-Type", TYPES[path.split(".").pop()] ?? "application/octet-stream");
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);

@@ -48,9 +48,7 @@ def package(model: Path, output: Path, variant: str | None, progress: Progress) 
         context, largest = _context(loaded.description), _largest(loaded.gguf)
         own = sources("web")
         engine, compat = parts.fetch("wllama", progress), parts.fetch("wllama-compat", progress)
-        for file in sorted(own.iterdir()):
-            if file.name != "sw.js":
-                shutil.copyfile(file, folder / file.name)
+        shutil.copytree(own, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("sw.js"))
         write_json(folder / "app.webmanifest", _webmanifest(loaded.description["name"]))
         _copy_engine(folder / "wllama", engine, compat)
         _copy_licences(folder / "licences", engine, model)
@@ -74,11 +72,11 @@ def package(model: Path, output: Path, variant: str | None, progress: Progress) 
 
 def _context(description: Mapping[str, Any]) -> int:
     """The model's context, or as much of it as fits in a browser's memory beside the weights."""
-    context = int(description["context"])
+    context, token = int(description["context"]), int(description["kv_bytes_per_token"])
     rest = MAX_MEMORY_BYTES - int(description["size"]) - int(description["work_bytes"])
-    while context >= MIN_CONTEXT and context * int(description["kv_bytes_per_token"]) > rest:
-        context //= 2
-    if context < min(MIN_CONTEXT, int(description["context"])):
+    while context > MIN_CONTEXT and context * token > rest:
+        context = max(context // 2, MIN_CONTEXT)
+    if context * token > rest:
         raise UnsupportedError(
             f"{description['name']} has {size(description['size'])} of weights: with its workspace that is over the "
             f"{size(MAX_MEMORY_BYTES)} that WebAssembly gets in a browser",
@@ -109,7 +107,6 @@ def _copy_engine(folder: Path, engine: Path, compat: Path) -> None:
 
 
 def _copy_licences(folder: Path, engine: Path, model: Path) -> None:
-    folder.mkdir()
     shutil.copyfile(engine / "package/LICENCE", folder / "wllama.txt")
     for name in _LICENCES:
         if (model / name).is_file():

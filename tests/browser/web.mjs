@@ -1,44 +1,26 @@
 // A packaged web app as a person meets it: `node web.mjs SCENARIO FOLDER SHOTS [OPTIONS]` prints what was seen as JSON.
 import fs from "node:fs";
-import http from "node:http";
-import os from "node:os";
 import path from "node:path";
-import { chromium } from "playwright-core";
+import { launch } from "./launch.mjs";
+import { serveFolder } from "./site.mjs";
 
 const [scenario, folder, shots, given = "{}"] = process.argv.slice(2);
 const options = JSON.parse(given);
 const PATIENCE = 120000;
 const seen = { served: [], foreign: [], errors: [] };
 
-// `tamper(path, data)` -> other bytes; null for half of them and a broken connection.
-let tamper = (name, data) => data;
-let root = folder;
-const server = http.createServer((request, response) => {
-  const name = new URL(request.url, "http://x").pathname.slice(1) || "index.html";
-  seen.served.push(name);
-  const file = path.join(root, name);
-  if (!fs.existsSync(file)) return response.writeHead(404).end();
-  const data = fs.readFileSync(file);
-  const type = { js: "text/javascript", html: "text/html", css: "text/css", wasm: "application/wasm" }[name.split(".").pop()];
-  response.writeHead(200, { "Content-Type": type ?? "application/octet-stream", "Content-Length": data.length });
-  const sent = tamper(name, data);
-  if (sent !== null) return response.end(sent);
-  return response.write(data.subarray(0, data.length / 2), () => response.socket.destroy());
-});
-await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-const url = `http://127.0.0.1:${server.address().port}/`;
+const site = await serveFolder(folder, seen);
+const { url } = site;
 
-const profile = fs.mkdtempSync(path.join(os.tmpdir(), "edge-web-"));
-const context = await chromium.launchPersistentContext(profile, {
-  executablePath: options.chromium, headless: true, viewport: { width: 390, height: 780 },
-  args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"],
-});
-const page = context.pages()[0] ?? await context.newPage();
+const { context, close } = await launch(options.chromium);
+const page = context.pages()[0] ?? (await context.newPage());
 context.on("request", (request) => {
   if (!/^(blob|data):/.test(request.url()) && !request.url().startsWith(url)) seen.foreign.push(request.url());
 });
 page.on("pageerror", (error) => seen.errors.push(String(error)));
-page.on("console", (message) => { if (/Content Security Policy|integrity/.test(message.text())) seen.errors.push(message.text()); });
+page.on("console", (message) => {
+  if (/Content Security Policy|integrity/.test(message.text())) seen.errors.push(message.text());
+});
 
 // Any other error screen ends the wait at once.
 async function phase(name) {
@@ -63,11 +45,18 @@ async function ask(question) {
   await page.locator(".assistant").nth(before).waitFor({ state: "attached", timeout: PATIENCE });
   await phase("ready");
   const kept = await page.evaluate(() => JSON.parse(localStorage.getItem("edge")).messages.at(-1));
-  return { text: await page.locator(".assistant").nth(before).textContent(), prompt: kept.numbers.prompt_tokens, reason: kept.reason };
+  return {
+    text: await page.locator(".assistant").nth(before).textContent(),
+    prompt: kept.numbers.prompt_tokens,
+    reason: kept.reason,
+  };
 }
 
 async function facts() {
-  return { isolated: await page.evaluate(() => crossOriginIsolated), line: await page.locator("#facts").textContent() };
+  return {
+    isolated: await page.evaluate(() => crossOriginIsolated),
+    line: await page.locator("#facts").textContent(),
+  };
 }
 
 const SCENARIOS = {
@@ -76,15 +65,14 @@ const SCENARIOS = {
     await open();
     await phase("ready");
     await shot("ready");
-    const found = { ...await facts(), online: [] };
+    const found = { ...(await facts()), online: [] };
     await page.locator("#adjust").click();
     await page.locator("[name=max_tokens]").fill(String(options.tokens));
     await page.locator("[name=max_tokens]").blur();
     await page.locator("#adjust").click();
     for (const question of options.questions) found.online.push(await ask(question));
     await shot("online");
-    server.close();
-    server.closeAllConnections();
+    site.close();
     await context.setOffline(true);
     seen.served = [];
     await page.reload();
@@ -105,7 +93,7 @@ const SCENARIOS = {
     }, options.compat);
     await open();
     await phase("ready");
-    return { ...await facts(), online: [await ask(options.questions[0])], served: [...seen.served] };
+    return { ...(await facts()), online: [await ask(options.questions[0])], served: [...seen.served] };
   },
   async stop() {
     await open();
@@ -122,23 +110,29 @@ const SCENARIOS = {
     return { numbers: first, next: (await ask("Again")).reason };
   },
   async interrupted() {
-    const shards = fs.readdirSync(path.join(folder, "model")).map((name) => `model/${name}`).sort();
-    tamper = (name, data) => (name === shards.at(-1) ? null : data);
+    const shards = fs
+      .readdirSync(path.join(folder, "model"))
+      .map((name) => `model/${name}`)
+      .sort();
+    site.tamper = (name, data) => (name === shards.at(-1) ? null : data);
     await open();
     const told = await screen("download_broken");
-    tamper = (name, data) => data;
+    site.tamper = (name, data) => data;
     seen.served = [];
     await page.locator("#act").click();
     await phase("ready");
     return { ...told, served: [...seen.served], shards };
   },
   async altered() {
-    tamper = (name, data) => { if (name.endsWith(".gguf")) data[data.length - 40] ^= 1; return data; };
+    site.tamper = (name, data) => {
+      if (name.endsWith(".gguf")) data[data.length - 40] ^= 1;
+      return data;
+    };
     await open();
     return screen("download_wrong");
   },
   async missing() {
-    tamper = (name, data) => data;
+    site.tamper = (name, data) => data;
     fs.renameSync(path.join(folder, "model"), path.join(folder, "gone"));
     await open();
     return screen("download_refused");
@@ -146,12 +140,17 @@ const SCENARIOS = {
   // Browsers that lack something: a page for each.
   async without() {
     const found = {};
-    for (const [what, name] of Object.entries({ wasm: "no_wasm", storage: "storage_refused", room: "storage_full" })) {
+    for (const [what, name] of Object.entries({
+      wasm: "no_wasm",
+      storage: "storage_refused",
+      room: "storage_full",
+    })) {
       const other = await context.newPage();
       await other.addInitScript((what) => {
         sessionStorage.setItem("edge reloaded", "1");
         if (what === "wasm") delete self.WebAssembly;
-        if (what === "storage") CacheStorage.prototype.open = () => Promise.reject(new DOMException("no", "SecurityError"));
+        if (what === "storage")
+          CacheStorage.prototype.open = () => Promise.reject(new DOMException("no", "SecurityError"));
         if (what === "room") StorageManager.prototype.estimate = async () => ({ quota: 1000, usage: 0 });
       }, what);
       await other.goto(url);
@@ -167,7 +166,7 @@ const SCENARIOS = {
     await open();
     await phase("ready");
     const first = await page.evaluate(async () => (await (await fetch("build.json")).json()).model.name);
-    root = options.next;
+    site.root = options.next;
     seen.served = [];
     await page.evaluate(async () => (await navigator.serviceWorker.ready).update());
     await page.waitForTimeout(3000);
@@ -180,14 +179,19 @@ const SCENARIOS = {
 };
 
 try {
-  console.log(JSON.stringify({ ...await SCENARIOS[scenario](), foreign: seen.foreign, errors: seen.errors, at_end: seen.served }));
+  console.log(JSON.stringify({ ...seen, ...(await SCENARIOS[scenario]()), served: seen.served }));
 } catch (error) {
   await shot("failed").catch(() => {});
-  console.error(String(error), JSON.stringify(seen), await page.locator("#screen").textContent().catch(() => ""));
+  console.error(
+    String(error),
+    JSON.stringify(seen),
+    await page
+      .locator("#screen")
+      .textContent()
+      .catch(() => ""),
+  );
   process.exitCode = 1;
 } finally {
-  await context.close();
-  server.close();
-  server.closeAllConnections();
-  fs.rmSync(profile, { recursive: true, force: true });
+  await close();
+  site.close();
 }

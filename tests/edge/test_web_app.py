@@ -51,7 +51,7 @@ def test_it_chats_as_edge_does_and_goes_on_without_server_and_network(bundle: Pa
     assert seen["online"][0]["prompt"] == expected[0][0]
     assert seen["kept"] == 2 * len(QUESTIONS)
     assert seen["offline"][0]["text"] == seen["online"][0]["text"]
-    assert seen["at_end"] == []
+    assert seen["served"] == []
 
 
 @needs_browser
