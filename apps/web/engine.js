@@ -56,7 +56,7 @@ export class Engine {
     try {
       await this.wllama.createCompletion(options);
     } catch (error) {
-      if (/context/i.test(error.message)) throw new Error("context", { cause: error });
+      if (/exceeds the available context/.test(error.message)) throw new Error("context", { cause: error });
       throw error;
     }
     const numbers = numbersOf(last?.timings ?? {});
