@@ -84,7 +84,10 @@ def a_phone_that_is_full(world: World) -> None:
 @case
 def a_phone_that_refuses_its_folder(world: World) -> None:
     with phone(world) as folder:
-        (folder / "sdcard" / "Android").touch()
+        (folder / MODELS).touch()
+        world.edge("push", "bundle")
+        (folder / MODELS).unlink()
+        (folder / MODELS).parent.rmdir()
         world.edge("push", "bundle")
 
 
