@@ -48,9 +48,7 @@ def jni_headers() -> tuple[Path, Path]:
     """The folders of the JDK's jni.h and jni_md.h. Raises UnsupportedError without a JDK."""
     javac = shutil.which("javac")
     if javac is None:
-        raise UnsupportedError(
-            "building the app needs a JDK: there is no javac", hint="apt-get install default-jdk-headless"
-        )
+        raise UnsupportedError("building the app needs a JDK: there is no javac", hint="apt-get install default-jdk-headless")
     include = Path(javac).resolve().parents[1] / "include"
     return include, include / "linux"
 
@@ -82,9 +80,5 @@ def _zig(*arguments: str) -> None:
     command = [sys.executable, "-m", "ziglang", "cc", *_TARGET, *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        lines = (
-            [line for line in done.stderr.splitlines() if "error" in line]
-            or done.stderr.splitlines()
-            or ["?"]
-        )
+        lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["?"]
         raise UnsupportedError(f"zig cannot build the app's library: {lines[0]}", hint="edge doctor")
