@@ -57,7 +57,8 @@ static bool on_progress(float fraction, void *data) {
     struct loading *loading = data;
     if (cancelled(loading->engine)) return false;
     JNIEnv *env = loading->env;
-    return (*env)->CallBooleanMethod(env, loading->progress, loading->on, (jdouble)fraction);
+    jboolean more = (*env)->CallBooleanMethod(env, loading->progress, loading->on, (jdouble)fraction);
+    return more && !(*env)->ExceptionCheck(env);
 }
 
 static void destroy(JNIEnv *env, struct engine *engine) {

@@ -1,14 +1,10 @@
 package dev.edge.core;
 
 import java.io.Closeable;
-import java.io.File;
-import java.io.IOException;
 import java.io.InputStream;
 import java.util.ArrayDeque;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashSet;
-import java.util.List;
 import java.util.Map;
 import java.util.Set;
 

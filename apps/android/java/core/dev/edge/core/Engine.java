@@ -229,15 +229,12 @@ public final class Engine implements Closeable {
         return tokens;
     }
 
-    /** Ends the answer that runs, waits for it, and frees the model. */
+    /** Waits for the answer that runs (`Cancel` ends it) and frees the model; any later call is a Failure no_model. */
     @Override
-    public void close() {
-        cancel.set();
-        synchronized (this) {
-            if (model != 0) {
-                Llama.free(model);
-                model = 0;
-            }
+    public synchronized void close() {
+        if (model != 0) {
+            Llama.free(model);
+            model = 0;
         }
     }
 }

@@ -10,6 +10,10 @@ final class Llama {
         boolean on(double fraction);
     }
 
+    static {
+        System.loadLibrary("edge_llama");
+    }
+
     private Llama() {}
 
     /** Opens llama.cpp's library. 0; 1 when it cannot be loaded; 2 when it lacks a function. */

@@ -152,6 +152,8 @@ final class State {
             File file = store.ready(model, steps("copy", model, reply), steps("check", model, reply));
             open(model, file, context, reply);
             loaded = true;
+        } catch (Failure failure) {
+            reply.error(failure, "load");
         } finally {
             enter(loaded ? "ready" : "empty", reply);
         }
@@ -207,7 +209,6 @@ final class State {
         if (speaker != null) {
             speaker.engine.close();
             speaker = null;
-            cancel.clear();
         }
     }
 
@@ -245,7 +246,7 @@ final class State {
             if (failure.code.equals("engine")) {
                 unload();
             }
-            throw failure;
+            reply.error(failure, "chat");
         } finally {
             synchronized (this) {
                 partial = null;
