@@ -22,7 +22,7 @@ function form({ settings, plain }) {
   const model = store.model ?? preferred();
   const range = (name, label, step, hint) => rangeField({ name, label, step, hint, limits: limits[name], value: values[name], change });
   const number = (name, label, hint) => numberField({ name, label, hint, limits: limits[name], value: values[name], change });
-  const fixed = model?.system === false || plain;
+  const fixed = model?.takes_system === false || plain;
   return [
     group("Instructions", textField({
       name: "system",
