@@ -22,11 +22,11 @@ def send(page: Page, text: str) -> None:
     page.locator("#send").click()
 
 
-def ask(page: Page, text: str) -> None:
+def ask(page: Page, text: str, seconds: float = PATIENCE) -> None:
     """Send, and wait for the whole answer."""
     before = page.locator(".assistant .foot").count()
     send(page, text)
-    expect(page.locator(".assistant .foot")).to_have_count(before + 1)
+    expect(page.locator(".assistant .foot")).to_have_count(before + 1, timeout=1000 * seconds)
 
 
 def questions(page: Page) -> list[str]:
