@@ -53,7 +53,7 @@ def no_phone(world: World) -> None:
         (folder / "devices").write_text("emu1\tdevice\nemu2\tdevice\n")
         world.edge("push", "bundle")
         world.edge("push", "bundle", "--serial", "emu3")
-        (world.path / "bin" / "adb").write_text("#!/bin/sh\nsleep 60\n")
+        (world.path / "bin" / "adb").write_text("#!/bin/sh\nexec sleep 60\n")
         with mock.patch.object(adb, "TIMEOUT", 0.5):
             world.edge("push", "bundle")
         (world.path / "bin" / "adb").write_text("no program")
