@@ -20,7 +20,7 @@ enum Prompt {
             }
             let trimmed = model.turns?.trim == true
                 ? message.text.trimmingCharacters(in: .whitespacesAndNewlines) : message.text
-            addContent(trimmed, special: model.special, to: &pieces)
+            addContent(trimmed, of: model, to: &pieces)
         }
         add(model.turns?.reply ?? "", parsed: true, to: &pieces)
         return pieces.map { piece in
@@ -28,9 +28,10 @@ enum Prompt {
         }
     }
 
-    private static func addContent(_ text: String, special: [String], to pieces: inout [Piece]) {
+    private static func addContent(_ text: String, of model: Model, to pieces: inout [Piece]) {
+        guard model.turns != nil else { return add(text, parsed: false, to: &pieces) }
         var rest = Substring(text)
-        while let (range, found) = first(of: special, in: rest) {
+        while let (range, found) = first(of: model.special, in: rest) {
             add(String(rest[..<range.lowerBound]), parsed: true, to: &pieces)
             pieces.append(Piece(text: found, parsed: false))
             rest = rest[range.upperBound...]
