@@ -5,10 +5,10 @@ wllama takes a prompt as text only.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from converters.errors import CheckpointError
 from converters.gguf import strip
 from converters.gguf.long_words import LONGEST, runs_in_regex
 from converters.gguf.reader import Gguf
@@ -23,7 +23,7 @@ def describe(gguf: Path) -> dict[str, Any]:
 
     special: texts of control tokens. bos: the text of the token that the engine puts before a prompt, "" for none.
     strip: [text, left, right] of tokens that swallow white space. longest_run: characters without a break.
-    Raises what `Gguf.open` and `strip.from_text` raise.
+    Raises CheckpointError for a damaged file.
     """
     with Gguf.open(gguf) as file:
         keys = file.metadata
@@ -32,7 +32,10 @@ def describe(gguf: Path) -> dict[str, Any]:
     bos = keys.get("tokenizer.ggml.bos_token_id")
     # llama.cpp's own default: SentencePiece vocabularies begin with it.
     begins = keys.get("tokenizer.ggml.add_bos_token", kind == "llama")
-    rules = strip.from_text(str(keys.get(strip.KEY, json.dumps([]))))
+    try:
+        rules = strip.from_text(str(keys.get(strip.KEY, "[]")))
+    except ValueError as error:
+        raise CheckpointError(f"{gguf}: {error}", hint=f"edge inspect {gguf}") from None
     return {
         "special": sorted({t for t, number in zip(tokens, types, strict=False) if number == _CONTROL and t}),
         "bos": tokens[bos] if begins and type(bos) is int and bos < len(tokens) else "",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from gguf import GGUFWriter
 
 from converters.gguf import split as splitting
-from edge.packaging import app_folder, web
+from converters.gguf import strip
+from edge.packaging import app_folder, web, web_model
 from tests.messages import World, case
 from tests.messages.inspection import bundle
 
@@ -83,3 +85,13 @@ def splitting_a_shard(world: World) -> None:
         world.call(splitting.split, source, world.path / "shards", "m", shard_bytes=1)
     first, *_ = splitting.split(source, world.path / "shards", "m", shard_bytes=1)
     world.call(splitting.split, first, world.path / "shards", "n", shard_bytes=1)
+
+
+@case
+def vocabulary_with_damaged_rules(world: World) -> None:
+    writer = GGUFWriter(world.path / "x.gguf", "phi3")
+    writer.add_string(strip.KEY, "{}")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    world.call(web_model.describe, world.path / "x.gguf")
