@@ -14,12 +14,12 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from converters.errors import BundleError, MachineError
-from edge.bundle import list_files, load
+from edge.bundle import MANIFEST, list_files, load
 
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_PLACE = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
@@ -27,15 +27,23 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
+def bundle_files(directory: Path) -> Collection[str]:
+    """The files that a bundle's manifest lists. Raises BundleError for what is no bundle."""
+    return [MANIFEST, *load(directory).manifest["files"]]
+
+
 @contextmanager
-def staging(output: Path) -> Iterator[Path]:
+def staging(
+    output: Path, *, kind: str = "bundle", own: Callable[[Path], Collection[str]] = bundle_files
+) -> Iterator[Path]:
     """Yield an empty directory; on a clean exit it becomes `output`, otherwise it vanishes.
 
-    Raises BundleError when `output` holds something that is no bundle, when its parent cannot be written, or
-    when another conversion works on the same place; MachineError when the disk is full.
+    own: the files of an `output` that is there already, BundleError when it is not of this `kind`.
+    Raises BundleError when `output` holds something else, when its parent cannot be written, or when another
+    conversion works on the same place; MachineError when the disk is full.
     """
     output = Path(os.path.abspath(output))  # noqa: PTH100  # resolves ".." without following links
-    _refuse_foreign(output)
+    _refuse_foreign(output, kind, own)
     made = _make_parents(output.parent)
     lock = output.parent / f".{output.name}.edge-lock"
     partial = output.parent / f".{output.name}.edge-partial"
@@ -81,8 +89,8 @@ def _as_edge_error(error: OSError, output: Path) -> BundleError | MachineError:
     )
 
 
-def _refuse_foreign(output: Path) -> None:
-    """What is replaced vanishes, so it must be a bundle and nothing but a bundle."""
+def _refuse_foreign(output: Path, kind: str, own: Callable[[Path], Collection[str]]) -> None:
+    """What is replaced vanishes, so it must be of the kind and nothing but that."""
     new_place = "name an empty or new place with -o DIR"
     if Path.cwd().is_relative_to(output):
         raise BundleError(f"{output} is, or holds, the working directory", hint=new_place)
@@ -90,14 +98,14 @@ def _refuse_foreign(output: Path) -> None:
         if not any(output.iterdir()):
             return
         try:
-            known = load(output).manifest["files"]
+            known = own(output)
         except BundleError:
             raise BundleError(
-                f"{output} exists and is not a bundle; it is left as it is", hint=new_place
+                f"{output} exists and is not a {kind}; it is left as it is", hint=new_place
             ) from None
         if foreign := [name for name in list_files(output) if name not in known]:
             raise BundleError(
-                f"{output} holds {foreign[0]}, which is not of the bundle; it is left as it is",
+                f"{output} holds {foreign[0]}, which is not of the {kind}; it is left as it is",
                 hint=new_place,
             )
     elif output.exists() or output.is_symlink():

@@ -25,6 +25,8 @@ MAX_NESTING = 4
 _MAX_NAME = 1 << 16
 _MAX_DIMS = 4
 _MAX_ALIGNMENT = 1 << 20
+KEYS_START = 24
+"""Magic, version, tensor count and key count lie before."""
 _DEFAULT_ALIGNMENT = 32
 _REDO = "fetch the file again: `edge pull NAME`, or take another copy"
 
@@ -61,11 +63,16 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class Header:
-    """`metadata` holds plain Python values (lists for arrays); `tensors` are in the order of the file's list."""
+    """`metadata` holds plain Python values (lists for arrays); `tensors` are in the order of the file's list.
+
+    The keys as they are in the file: its bytes from KEYS_START to `keys_end`.
+    """
 
     version: int
     metadata: dict[str, Any]
     tensors: dict[str, GgufTensor]
+    keys_end: int
+    alignment: int
 
 
 def parse(file: BinaryIO, size: int, path: Path) -> Header:
@@ -90,12 +97,14 @@ def parse(file: BinaryIO, size: int, path: Path) -> Header:
         if key in metadata:
             raise cursor.bad(f"key '{key}' is there twice")
         metadata[key] = _value(cursor, cursor.u32(f"key '{key}'"), key)
+    keys_end = cursor.position
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if type(alignment) is not int or not 0 < alignment <= _MAX_ALIGNMENT or alignment & (alignment - 1):
         raise cursor.bad(f"key 'general.alignment' is {alignment!r}, no power of two")
     entries = [_tensor_entry(cursor) for _ in range(n_tensors)]
     data_start = -(-cursor.position // alignment) * alignment
-    return Header(version, metadata, _placed(cursor, entries, data_start, alignment, size))
+    placed = _placed(cursor, entries, data_start, alignment, size)
+    return Header(version, metadata, placed, keys_end, alignment)
 
 
 class _Cursor:

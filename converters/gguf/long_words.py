@@ -18,12 +18,17 @@ _LOOPS = frozenset(
 )
 
 
+def runs_in_regex(model: str, pre: str) -> bool:
+    """Whether a file with these `tokenizer.ggml.*` is split by std::regex."""
+    return model == "gpt2" and pre not in _LOOPS
+
+
 def too_long(text: str, *, model: str, pre: str) -> int | None:
     """Length of a run in `text` that is over LONGEST, for a file with these `tokenizer.ggml.*`; else None.
 
     A match holds letters, or digits, or white space, or the rest; combining marks go with letters and the rest.
     """
-    if len(text) <= LONGEST or model != "gpt2" or pre in _LOOPS:
+    if len(text) <= LONGEST or not runs_in_regex(model, pre):
         return None
     run, last = 0, ""
     for character in text:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, BinaryIO, Self
@@ -13,10 +13,11 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from converters.errors import CheckpointError, UnsupportedError
-from converters.gguf.header import GgufTensor, Header, parse
+from converters.gguf.header import KEYS_START, GgufTensor, Header, parse
 
 __all__ = ["Gguf", "GgufTensor"]
 
+_PIECE = 4 << 20
 _REDO = "fetch the file again: `edge pull NAME`, or take another copy"
 
 
@@ -25,6 +26,7 @@ class Gguf:
 
     def __init__(self, path: Path, file: BinaryIO, header: Header) -> None:
         self.path = path
+        self.header = header
         self.version = header.version
         self.metadata: Mapping[str, Any] = MappingProxyType(header.metadata)
         self.tensors: Mapping[str, GgufTensor] = MappingProxyType(header.tensors)
@@ -76,6 +78,20 @@ class Gguf:
                 hint="take the model's F16, Q8_0 or Q4_0 file instead",
             ) from error
         return values.reshape(-1) if len(tensor.shape) == 1 else values
+
+    def stored(self, name: str) -> Iterator[bytes]:
+        """The tensor's bytes as they lie in the file, in pieces of at most 4 MiB."""
+        tensor = self.tensor(name)
+        for start in range(0, tensor.nbytes, _PIECE):
+            data = bytearray(min(_PIECE, tensor.nbytes - start))
+            self._read_into(memoryview(data), tensor.offset + start, name)
+            yield bytes(data)
+
+    def stored_keys(self) -> bytes:
+        """The metadata as it lies in the file."""
+        data = bytearray(self.header.keys_end - KEYS_START)
+        self._read_into(memoryview(data), KEYS_START, "the keys")
+        return bytes(data)
 
     def _read_into(self, view: memoryview, at: int, name: str) -> None:
         while view:

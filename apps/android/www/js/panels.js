@@ -1,0 +1,25 @@
+// Drawer, sheets and cards are <dialog>s: focus stays inside, Escape closes, the page behind is inert.
+const dialogs = [...document.querySelectorAll("dialog")];
+
+for (const dialog of dialogs) {
+  dialog.querySelector("[data-close]")?.addEventListener("click", () => dialog.close());
+  dialog.addEventListener("pointerdown", (event) => {
+    if (event.target === dialog && !inside(dialog.getBoundingClientRect(), event)) dialog.close();
+  });
+}
+
+function inside(box, { clientX, clientY }) {
+  return clientX >= box.left && clientX <= box.right && clientY >= box.top && clientY <= box.bottom;
+}
+
+/** Closes every open panel. */
+export function closePanels() {
+  for (const dialog of dialogs) if (dialog.open) dialog.close();
+}
+
+// The phone's back button asks this first: true when there was something to close.
+window.edgeBack = () => {
+  const open = dialogs.filter((dialog) => dialog.open);
+  open.at(-1)?.close();
+  return open.length > 0;
+};

@@ -1,0 +1,27 @@
+// The view follows an answer as it is written, until the person scrolls up to read.
+import { $ } from "./dom.js";
+
+const NEAR_PX = 40;
+const box = $("scroll");
+let following = true;
+
+const distance = () => box.scrollHeight - box.scrollTop - box.clientHeight;
+
+/** Goes to the end, and stays there. */
+export function follow() {
+  following = true;
+  keep();
+}
+
+/** After the page has changed: at the end again, if the view was there. */
+export function keep() {
+  if (following) box.scrollTop = box.scrollHeight;
+  $("latest").hidden = following || distance() < NEAR_PX;
+}
+
+box.addEventListener("scroll", () => {
+  following = distance() < NEAR_PX;
+  $("latest").hidden = following;
+}, { passive: true });
+$("latest").addEventListener("click", follow);
+new ResizeObserver(keep).observe(box);

@@ -1,0 +1,1 @@
+#import <rnllama/llama.h>

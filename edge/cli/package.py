@@ -1,0 +1,111 @@
+"""`edge package`: a bundle becomes an app."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from edge.cli import console
+
+if TYPE_CHECKING:
+    from edge.packaging.packaged import Packaged
+    from edge.progress import Progress
+
+
+def package(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Bundle directory with a GGUF variant, or a GGUF file.")
+    ],
+    app: Annotated[
+        Literal["android", "web", "ios"],
+        typer.Option(
+            "--app", help="android: a signed APK. web: a folder for any web server. ios: an Xcode project."
+        ),
+    ] = "android",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="The app. [default: NAME.apk, NAME-web, NAME-ios]"
+        ),
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Variant of the bundle. [default: its first GGUF]")
+    ] = None,
+    embed: Annotated[
+        Literal["auto", "always", "never"],
+        typer.Option(help="Put the model into the APK; auto: up to 160 MB. Else `edge push` brings it."),
+    ] = "auto",
+    keystore: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Sign with a key of your own. [default: a debug key]"),
+    ] = None,
+    key_alias: Annotated[
+        str | None, typer.Option("--key-alias", metavar="NAME", help="Which key of the keystore.")
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--password-file", metavar="FILE", help="Its password. [default: from EDGE_KEYSTORE_PASSWORD]"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
+) -> None:
+    """Make an app of a bundle, for Android, browsers or Xcode.
+
+    Android's asks for no permission; the same bundle and key give the same bytes. The web app chats without a network
+    after the first visit. All run the model on the device itself and are built from pinned parts, fetched once.
+    """
+    progress = console.open_progress(quiet=as_json)
+    name = bundle.resolve().stem if bundle.is_file() else bundle.resolve().name
+    if app != "android":
+        for option, value in (
+            ("--keystore", keystore),
+            ("--key-alias", key_alias),
+            ("--password-file", password_file),
+        ):
+            if value is not None:
+                raise typer.BadParameter(f"{option} is for --app android")
+        _package_folder(app, bundle, output or Path(f"{name}-{app}"), variant, progress, as_json=as_json)
+        return
+    from edge.packaging.android import Request
+    from edge.packaging.android import package as run
+
+    request = Request(
+        model=bundle,
+        output=output or Path(f"{name}.apk"),
+        variant=variant,
+        embed=embed,
+        keystore=keystore,
+        key_alias=key_alias,
+        password_file=password_file,
+    )
+    report = run(request, progress)
+    progress.done()
+    if as_json:
+        console.write_json(report.to_data())
+        return
+    parts = ", ".join(f"{name} {console.size(count)}" for name, count in report.sizes.items() if count)
+    console.say(f"{report.package} {report.version}, {report.model}: {console.size(report.bytes)} ({parts})")
+    console.say(f"signed and verified, certificate SHA-256 {report.certificate}")
+    for note in report.notes:
+        console.say(f"note: {note}")
+    console.write(str(report.output))
+
+
+def _package_folder(
+    app: str, bundle: Path, output: Path, variant: str | None, progress: Progress, *, as_json: bool
+) -> None:
+    """Run `edge.packaging.<app>`, which makes a folder."""
+    packaged: Packaged = import_module(f"edge.packaging.{app}").package(bundle, output, variant, progress)
+    progress.done()
+    if as_json:
+        console.write_json(packaged.to_data())
+        return
+    parts = ", ".join(f"{name} {console.size(count)}" for name, count in packaged.parts.items())
+    console.say(f"{console.size(packaged.total)} ({parts})")
+    for note in packaged.notes:
+        console.say(f"note: {note}")
+    console.write(str(packaged.output))

@@ -1,0 +1,50 @@
+"""The app's parts, built once a session for this computer, and a tiny model for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.packaging import parts, turns
+from edge.progress import Silent
+from quant.recipe import Recipe
+from tests.apps import host_build
+from tests.converters.gguf_support import write_gguf
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+def describe(gguf: Path, **changes: Any) -> dict[str, Any]:
+    """A model.json for a file; its numbers are those of the tiny phi3."""
+    data = gguf.read_bytes()
+    return {
+        "format": 1, "id": gguf.stem, "name": gguf.stem, "file": "model.gguf", "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(), "source": "random", "licence": "MIT", "architecture": "phi3",
+        "precision": "int4", "parameters": 1, "context": 256, "kv_bytes_per_token": 1024, "work_bytes": 1 << 20,
+        "stop": ["<|end|>"], "sampling": {}, "turns": turns.describe(TEMPLATE, bos_token="<s>", eos_token="</s>"),
+    } | changes  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def llama_rn() -> Path:
+    return parts.fetch("llama.rn", Silent()) / "package"
+
+
+@pytest.fixture(scope="session")
+def host(llama_rn: Path, tmp_path_factory: pytest.TempPathFactory) -> host_build.Host:
+    return host_build.build(tmp_path_factory.mktemp("host"), llama_rn)
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random phi3 as Q4_0; it never ends by itself within a few hundred tokens."""
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_gguf(tiny("phi3-mini-4k"), path, Recipe.preset("int4"), context=1024)
+    return path

@@ -1,0 +1,83 @@
+"""The app's Java and C, built for this computer, against the llama.cpp that llama-cpp-python brings.
+
+That library is another version than the phone's: two structs that llama.h passes by value are laid out in another
+way. So the header is the phone's with those two taken from llama-cpp-python's own declarations.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from edge.packaging import native
+
+ROOT = Path(__file__).parents[2]
+ANDROID = ROOT / "apps" / "android"
+LIBRARIES = Path(llama_cpp.__file__).parent / "lib"
+_STRUCTS = ("llama_model_params", "llama_context_params")
+_TYPES: dict[Any, str] = {
+    ctypes.c_int32: "int32_t",
+    ctypes.c_uint32: "uint32_t",
+    ctypes.c_size_t: "size_t",
+    ctypes.c_float: "float",
+    ctypes.c_bool: "bool",
+}
+_CALLBACKS = {
+    "progress_callback": "llama_progress_callback",
+    "abort_callback": "lm_ggml_abort_callback",
+}
+
+
+@dataclass(frozen=True)
+class Host:
+    """classes: a class path; libraries: folder of libllama.so; library_path: folder of libedge_llama.so."""
+
+    classes: Path
+    libraries: Path
+    library_path: Path
+
+    def java(self, main: str, *arguments: str | Path) -> list[str]:
+        return [
+            "java", "-Xcheck:jni", f"-Djava.library.path={self.library_path}", "-cp", str(self.classes), main,
+            *map(str, arguments),
+        ]  # fmt: skip
+
+
+def build(output: Path, llama_rn: Path) -> Host:
+    """Compile C and Java into `output`. llama_rn: the unpacked npm package."""
+    headers = output / "include"
+    headers.mkdir()
+    for header in (llama_rn / "cpp").glob("ggml*.h"):
+        (headers / header.name).write_bytes(header.read_bytes())
+    (headers / "llama.h").write_text(_header((llama_rn / "cpp" / "llama.h").read_text()))
+    include = [f"-I{folder}" for folder in (headers, *native.jni_headers())]
+    sources = [str(ANDROID / "native" / source) for source in native.SOURCES]
+    library = output / "libedge_llama.so"
+    flags = ["-O1", "-g", "-shared", "-fPIC", "-std=gnu11", "-Wall", "-Wextra", "-Werror"]
+    subprocess.run(["gcc", *flags, *include, *sources, "-ldl", "-o", str(library)], check=True)
+    classes = output / "classes"
+    files = [*ANDROID.glob("java/core/**/*.java"), *ANDROID.glob("host/**/*.java"), *ROOT.glob("tests/apps/java/**/*.java")]
+    lint = ["-Xlint:all,-options", "-Werror"]
+    subprocess.run(["javac", *lint, "--release", "8", "-d", str(classes), *map(str, files)], check=True)
+    return Host(classes, LIBRARIES, output)
+
+
+def _header(text: str) -> str:
+    for name in _STRUCTS:
+        fields = getattr(llama_cpp, name)._fields_
+        body = "".join(f"        {_declared(field, kind)};\n" for field, kind in fields)
+        text, count = re.subn(
+            rf"    struct {name} {{.*?\n    }};", f"    struct {name} {{\n{body}    }};", text, flags=re.DOTALL
+        )
+        assert count == 1, name
+    return text
+
+
+def _declared(field: str, kind: Any) -> str:
+    return f"{_CALLBACKS.get(field) or _TYPES.get(kind, 'void *')} {field}"

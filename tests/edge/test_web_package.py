@@ -1,0 +1,109 @@
+"""The folder of `--app web`: the same bytes each time, small files, and the prompt of `edge chat`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from converters.errors import SourceError
+from edge.bundle import hash_files
+from edge.chat.templates import ChatTemplate
+from edge.cli import main
+from edge.packaging import phone_model, web
+from edge.packaging.app_folder import LIST, sources
+from edge.progress import Silent
+from tests.edge.web_site import package
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("web") / "b"
+    assert main(["convert", str(tiny("phi4")), "-t", "android", "--no-proof", "-o", str(made)]) == 0
+    return made
+
+
+def test_two_runs_write_the_same_bytes_and_the_second_replaces_the_first(
+    bundle: Path, tmp_path: Path
+) -> None:
+    first = hash_files(package(bundle, tmp_path / "site"))
+    assert hash_files(package(bundle, tmp_path / "site")) == first
+    assert json.loads((tmp_path / "site" / LIST).read_text())["files"] == {
+        n: e for n, e in first.items() if n != LIST
+    }
+    assert not [path for path in tmp_path.iterdir() if path.name != "site"]
+
+
+def test_a_failure_on_the_way_leaves_the_old_folder_and_nothing_else(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = hash_files(package(bundle, tmp_path / "site"))
+
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise SourceError("gone", hint="none")
+
+    monkeypatch.setattr(web, "split", broken)
+    with pytest.raises(SourceError):
+        package(bundle, tmp_path / "site")
+    assert hash_files(tmp_path / "site") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_the_worker_and_the_page_know_every_file_by_its_hash(bundle: Path, tmp_path: Path) -> None:
+    site = package(bundle, tmp_path / "site")
+    line = (site / "sw.js").read_text().splitlines()[0]
+    build = json.loads(line.removeprefix("const BUILD = ").removesuffix(";"))
+    known = {name: {k: entry[k] for k in ("size", "sha256")} for name, entry in build["files"].items()}
+    assert known == {name: entry for name, entry in hash_files(site).items() if name not in ("sw.js", LIST)}
+    assert build["files"]["index.html"]["group"] == "shell"
+
+
+def test_a_person_is_told_of_a_shorter_context_and_of_large_files(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = phone_model.load(bundle, None, lambda count: None).description
+    room = 1000 * described["kv_bytes_per_token"] + described["size"] + described["work_bytes"]
+    monkeypatch.setattr(web, "MAX_MEMORY_BYTES", room)
+    monkeypatch.setattr(web, "HOST_BYTES", 1000)
+    packaged = web.package(bundle, tmp_path / "site", None, Silent())
+    assert packaged.figures["context"] == 512  # the largest power of two part of 4096 under 1000
+    assert "512 tokens" in packaged.notes[0]
+    assert "1.0 kB" in packaged.notes[1]
+    assert packaged.total == sum(
+        entry["size"] for name, entry in hash_files(tmp_path / "site").items() if name != LIST
+    )
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+@pytest.mark.parametrize("system", ["", "Be  short.\n"])
+def test_the_page_writes_the_prompt_that_the_template_renders(
+    bundle: Path, tmp_path: Path, system: str
+) -> None:
+    site = package(bundle, tmp_path / "site")
+    model = json.loads((site / "build.json").read_text())["model"] | {"bos": "", "strip": []}
+    contents = [" \x1c\u00a0Hello\u2003", "Hi {{ there }}\n", "emoji \U0001f44d\ufeff $& \\1"]
+    roles = ["user", "assistant", "user"]
+    messages = [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
+    code = base64.b64encode((sources("web") / "prompt.js").read_bytes()).decode()
+    script = (
+        f"const {{makePrompt}} = await import('data:text/javascript;base64,{code}');"
+        "const [model, messages, system] = JSON.parse(await new Response(process.stdin).text());"
+        "process.stdout.write(JSON.stringify(makePrompt(model, messages, system)));"
+    )
+    told = [{"role": m["role"], "text": m["content"]} for m in messages]
+    done = subprocess.run(
+        ["node", "--input-type=module", "-e", script],
+        input=json.dumps([model, told, system]),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    template = ChatTemplate(json.loads((bundle / "tokenizer_config.json").read_text())["chat_template"])
+    given = [{"role": "system", "content": system}, *messages] if system else messages
+    assert json.loads(done.stdout) == template.render(given)
