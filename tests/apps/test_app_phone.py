@@ -39,8 +39,8 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> phone.Phone:
 
 
 @pytest.fixture(scope="module")
-def edge_llama(llama_rn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return native.build(tmp_path_factory.mktemp("native"), llama_rn)
+def edge_llama(llama_rn: Path, zig: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return native.build(tmp_path_factory.mktemp("native"), llama_rn, zig)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,13 @@ def libraries(llama_rn: Path) -> Path:
 @pytest.mark.parametrize("cpu", LIBRARIES)
 @pytest.mark.parametrize("shape", ["phi3-mini-4k", "phi3.5-moe"])
 def test_logits_are_those_of_this_computer(
-    shape: str, cpu: str, device: phone.Phone, edge_llama: Path, libraries: Path, tiny: Callable[..., Path], tmp_path: Path
+    shape: str,
+    cpu: str,
+    device: phone.Phone,
+    edge_llama: Path,
+    libraries: Path,
+    tiny: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     gguf = tmp_path / "tiny.gguf"
     write_gguf(tiny(shape), gguf, Recipe.preset("int4", experts="moe" in shape), context=1024)
@@ -69,7 +75,9 @@ def test_logits_are_those_of_this_computer(
     assert difference < TOLERANCE
 
 
-def test_wrong_library_dies(device: phone.Phone, edge_llama: Path, libraries: Path, tiny_gguf: Path, tmp_path: Path) -> None:
+def test_wrong_library_dies(
+    device: phone.Phone, edge_llama: Path, libraries: Path, tiny_gguf: Path, tmp_path: Path
+) -> None:
     wrong = libraries / LIBRARIES["cortex-a76"]
     done = device.run("cortex-a53", edge_llama, wrong, tiny_gguf, PROMPT, NEW, tmp_path / "logits.bin")
     assert done.returncode == ILLEGAL_INSTRUCTION
