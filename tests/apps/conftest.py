@@ -39,12 +39,6 @@ def llama_rn() -> Path:
 
 
 @pytest.fixture(scope="session")
-def zig() -> Path:
-    """The pinned compiler, in edge's cache or fetched (101 MB)."""
-    return parts.fetch("zig", Silent()) / "ziglang" / "zig"
-
-
-@pytest.fixture(scope="session")
 def host(llama_rn: Path, tmp_path_factory: pytest.TempPathFactory) -> host_build.Host:
     return host_build.build(tmp_path_factory.mktemp("host"), llama_rn)
 

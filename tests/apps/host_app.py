@@ -74,15 +74,20 @@ class App:
 
 
 @contextmanager
-def run(host: Host, folder: Path, *, available_mb: int = 4000) -> Iterator[App]:
-    """An app whose data lies in `folder`; run again on the same folder it is the app started anew."""
+def run(host: Host, folder: Path, *, available_mb: int = 4000, proc: Path | None = None) -> Iterator[App]:
+    """An app whose data lies in `folder`; run again on the same folder it is the app started anew.
+
+    proc: read instead of a made-up /proc with so many megabytes available.
+    """
     for name in ("files", "assets", "pushed", "proc/self"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "proc" / "meminfo").write_text(MEMINFO.format(available_mb << 10))
     (folder / "proc" / "self" / "status").write_text("VmRSS:\t  1000 kB\n")
     (folder / "proc" / "cpuinfo").write_text("Features\t: fp asimd\n")
     parts = [folder / name for name in ("files", "assets", "pushed")]
-    command = host.java("dev.edge.host.HostServer", ANDROID / "www", *parts, host.libraries, folder / "proc")
+    command = host.java(
+        "dev.edge.host.HostServer", ANDROID / "www", *parts, host.libraries, proc or folder / "proc"
+    )
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -28,7 +28,8 @@ export function loadFirst() {
   loadAgain();
 }
 
-function preferred() {
+/** The model of last time, if it is there and whole; else the first that is. */
+export function preferred() {
   const able = (store.models ?? []).filter((model) => !model.problem);
   return able.find((model) => model.id === localStorage.getItem("model")) ?? able[0];
 }

@@ -4,15 +4,16 @@ import { h } from "./dom.js";
 import { inline } from "./inline.js";
 import { blocks } from "./markdown.js";
 
+const DEEPEST_QUOTE = 5;
 const drawn = new WeakMap();
 
 /** Draws `text` into `container`; blocks that did not change keep their elements (selection, scroll, focus stay). */
-export function draw(container, text) {
+export function draw(container, text, depth = 0) {
   const found = blocks(text);
   found.forEach((block, index) => {
     const old = container.children[index];
     if (old && drawn.get(old) === block.source) return;
-    const element = DRAW[block.kind](block);
+    const element = DRAW[block.kind](block, depth);
     drawn.set(element, block.source);
     if (old) old.replaceWith(element);
     else container.append(element);
@@ -25,9 +26,10 @@ const DRAW = {
   heading: ({ level, text }) => h(`h${Math.min(level + 2, 6)}`, { dir: "auto" }, ...inline(text)),
   rule: () => h("hr"),
   list: ({ items }) => drawList(items),
-  quote: ({ text }) => {
+  quote: ({ text }, depth) => {
     const quote = h("blockquote", { dir: "auto" });
-    draw(quote, text);
+    if (depth < DEEPEST_QUOTE) draw(quote, text, depth + 1);
+    else quote.append(text);
     return quote;
   },
   table: drawTable,

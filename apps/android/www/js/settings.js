@@ -2,7 +2,7 @@ import { ask } from "./ask.js";
 import { request } from "./bridge.js";
 import { $, h } from "./dom.js";
 import { choiceField, numberField, rangeField, textField } from "./fields.js";
-import { loadAgain } from "./loading.js";
+import { loadAgain, preferred } from "./loading.js";
 import { store } from "./store.js";
 import { count } from "./words.js";
 
@@ -17,11 +17,12 @@ function group(title, ...fields) {
 }
 
 /** The form, made anew each time that the sheet opens: it shows what the controller holds. */
-function form({ settings, model, plain }) {
+function form({ settings, plain }) {
   const { values, limits } = settings;
+  const model = store.model ?? preferred();
   const range = (name, label, step, hint) => rangeField({ name, label, step, hint, limits: limits[name], value: values[name], change });
   const number = (name, label, hint) => numberField({ name, label, hint, limits: limits[name], value: values[name], change });
-  const fixed = model?.system === false || plain;
+  const fixed = model?.takes_system === false || plain;
   return [
     group("Instructions", textField({
       name: "system",
@@ -79,8 +80,10 @@ function contexts(model, chosen) {
 }
 
 function about(model) {
-  const model_ = model ? `${model.name}, ${model.licence || "licence not stated"}${model.source ? `, from ${model.source}` : ""}. ` : "";
-  return `${model_}The app has no permission to use the network.`;
+  const promise = "The app has no permission to use the network.";
+  if (!model) return promise;
+  const origin = model.source ? `, from ${model.source}` : "";
+  return `${model.name}, ${model.licence || "licence not stated"}${origin}. ${promise}`;
 }
 
 function reload() {

@@ -16,8 +16,11 @@ export function size(bytes) {
 
 export const speed = (perSecond) => `${perSecond >= 100 ? Math.round(perSecond) : perSecond.toFixed(1)} tok/s`;
 
-/** A clause of the engine's as a sentence: a capital and a full stop. */
-export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?…]$/.test(text) ? "" : ".");
+/** A clause of the engine's as a sentence: a capital (not in a name like llama.cpp) and a full stop. */
+export function sentence(text) {
+  const start = /^[a-z]+[ ,]/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  return /[.!?…]$/.test(start) ? start : `${start}.`;
+}
 
 export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 

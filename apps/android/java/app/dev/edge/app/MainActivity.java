@@ -13,8 +13,8 @@ import android.widget.FrameLayout;
 /** The one screen: a WebView that shows assets/www, and what only an activity can do for it. */
 public final class MainActivity extends Activity implements Shell.Screen {
     private static final int PICK = 1;
-    /** The first Chromium that knows all of the page's CSS (dvh units: 108). */
-    private static final int OLDEST_WEBVIEW = 108;
+    /** The first Chromium that knows all that the page uses (Array.findLast). */
+    private static final int OLDEST_WEBVIEW = 97;
 
     private static final String OLD_WEBVIEW =
             "This app needs a newer Android System WebView. Update it in the app store, then open the app again.";

@@ -18,7 +18,7 @@ public final class Controller implements Closeable {
     private static final Set<String> ANSWERS = new HashSet<>(Arrays.asList("chat", "again"));
     private static final Set<String> INTERRUPTS =
             new HashSet<>(Arrays.asList("load", "unload", "new", "open", "delete", "remove"));
-    private static final Set<String> TELLS = new HashSet<>(Arrays.asList("hello", "models", "settings", "history"));
+    private static final Set<String> TELLS = new HashSet<>(Arrays.asList("hello", "models", "settings", "history", "rename"));
 
     /** Something for the worker. */
     private static final class Job {

@@ -11,6 +11,8 @@ final class Conversation {
     final String id;
     String model;
     long updated;
+    /** The title that a person gave it; null for the first question's beginning. */
+    String given;
     /** {role, text} and, of an answer, {reason, numbers}. */
     final List<Map<String, Object>> messages = new ArrayList<>();
 
@@ -22,6 +24,7 @@ final class Conversation {
     static Conversation of(Map<String, Object> data) {
         Conversation conversation = new Conversation((String) data.get("id"));
         conversation.model = (String) data.get("model");
+        conversation.given = (String) data.get("title");
         conversation.updated = ((Number) data.get("updated")).longValue();
         for (Object message : (List<?>) data.get("messages")) {
             conversation.messages.add((Map<String, Object>) message);
@@ -30,7 +33,7 @@ final class Conversation {
     }
 
     Map<String, Object> toMap() {
-        return Json.object("id", id, "model", model, "updated", updated, "messages", new ArrayList<>(messages));
+        return Json.object("id", id, "title", given, "model", model, "updated", updated, "messages", new ArrayList<>(messages));
     }
 
     Map<String, Object> summary() {
@@ -38,8 +41,11 @@ final class Conversation {
                 "id", id, "title", title(), "updated", updated, "messages", messages.size(), "model", model);
     }
 
-    /** The first question's beginning; "" when nothing was asked. */
+    /** The given one, else the first question's beginning; "" when nothing was asked. */
     String title() {
+        if (given != null) {
+            return given;
+        }
         String text = messages.isEmpty() ? "" : text(0).trim().replaceAll("\\s+", " ");
         int length = text.codePointCount(0, text.length());
         return length <= TITLE ? text : text.substring(0, text.offsetByCodePoints(0, TITLE)) + "…";

@@ -90,6 +90,12 @@ public final class ModelInfo {
         return turns instanceof Map ? Turns.of((Map<String, Object>) turns) : null;
     }
 
+    /** Whether its template has a place for a system message; true when nobody looked yet. */
+    private boolean takesSystem() {
+        Object turns = data.get("turns");
+        return !(turns instanceof Map) || ((Map<?, ?>) turns).get("start_system") != null;
+    }
+
     /** Whether nobody looked for a template yet: a file that a person opened. */
     boolean bare() {
         return !data.containsKey("turns");
@@ -114,6 +120,7 @@ public final class ModelInfo {
                 "parameters", data.get("parameters"),
                 "source", data.get("source"),
                 "architecture", data.get("architecture"),
+                "takes_system", takesSystem(),
                 "needed_bytes", neededBytes(context),
                 "problem", problem(problem));
     }

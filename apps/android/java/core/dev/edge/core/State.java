@@ -45,7 +45,7 @@ final class State {
                         ? "model"
                         : type.equals("chat")
                                 ? "text"
-                                : type.equals("open") || type.equals("delete") && !Boolean.TRUE.equals(request.get("all"))
+                                : type.equals("open") || type.equals("rename") || type.equals("delete") && !Boolean.TRUE.equals(request.get("all"))
                                         ? "conversation"
                                         : null;
         boolean right = field == null || request.get(field) instanceof String && !((String) request.get(field)).isEmpty();
@@ -64,8 +64,27 @@ final class State {
         if (type.equals("hello") || type.equals("settings")) {
             preferences.tell(request.get("values"), reply);
         }
-        if (type.equals("hello") || type.equals("history")) {
+        if (type.equals("rename")) {
+            rename(request, reply);
+        }
+        if (type.equals("hello") || type.equals("history") || type.equals("rename")) {
             reply.send("history", Json.object("conversations", history.list()));
+        }
+    }
+
+    private void rename(Map<String, Object> request, Reply reply) throws Failure {
+        check("rename", request);
+        String id = (String) request.get("conversation");
+        Object title = request.get("title");
+        if (!(title instanceof String) || ((String) title).trim().isEmpty()) {
+            throw new Failure("bad_request", "rename needs title, a text", "see PROTOCOL.md");
+        }
+        boolean shown = conversation.id.equals(id);
+        Conversation named = shown ? conversation : history.open(id);
+        named.given = ((String) title).trim();
+        history.save(named);
+        if (shown) {
+            state(reply);
         }
     }
 

@@ -1,0 +1,44 @@
+"""What a person does on the page."""
+
+from __future__ import annotations
+
+import time
+
+from playwright.sync_api import Page, expect
+
+PATIENCE = 30.0
+
+
+def wait_until(page: Page, expression: str) -> None:
+    """Until a JavaScript expression is true. (Playwright's own wait is an `eval`, which the page's policy refuses.)"""
+    end = time.monotonic() + PATIENCE
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(50)
+
+
+def send(page: Page, text: str) -> None:
+    page.locator("#draft").fill(text)
+    page.locator("#send").click()
+
+
+def ask(page: Page, text: str, seconds: float = PATIENCE) -> None:
+    """Send, and wait for the whole answer."""
+    before = page.locator(".assistant .foot").count()
+    send(page, text)
+    expect(page.locator(".assistant .foot")).to_have_count(before + 1, timeout=1000 * seconds)
+
+
+def questions(page: Page) -> list[str]:
+    return page.locator(".message.user").all_inner_texts()
+
+
+def long_answers(page: Page) -> None:
+    """Answers of a minute: long enough to do something meanwhile."""
+    page.evaluate("import('/js/bridge.js').then((b) => b.request('settings', {values: {max_tokens: 20000}}))")
+
+
+def open_settings(page: Page) -> None:
+    page.locator("#open-history").click()
+    page.locator("#open-settings").click()
+    expect(page.locator("#settings")).to_be_visible()

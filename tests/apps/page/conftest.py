@@ -1,0 +1,74 @@
+"""The app's page in Chromium at a phone's size, over the app's own controller, C and llama.cpp."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.apps.conftest import describe
+from tests.apps.host_app import App, embed, run
+from tests.apps.host_build import Host
+from tests.apps.page.acts import PATIENCE
+
+PORTRAIT, LANDSCAPE = {"width": 412, "height": 915}, {"width": 915, "height": 412}
+PATIENCE_MS = 1000 * PATIENCE
+Open = Callable[..., Page]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
+        # As root, which CI is, Chromium has no sandbox.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """`open_page(url, **context)`: the page on a phone; an error in its scripts or a breach of its policy fails the test."""
+    errors: list[str] = []
+    with ExitStack() as stack:
+
+        def open(url: str, **context: Any) -> Page:
+            options = {"viewport": PORTRAIT, "is_mobile": True, "has_touch": True} | context
+            made = browser.new_context(**options, permissions=["clipboard-read", "clipboard-write"])
+            stack.callback(made.close)
+            page = made.new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on("console", lambda told: errors.append(told.text) if "violates" in told.text else None)
+            page.goto(url)
+            return page
+
+        yield open
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def app(host: Host, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app with a random model in it. Its context leaves an answer time to be stopped."""
+    folder = tmp_path_factory.mktemp("phone")
+    embed(folder, tiny_gguf, describe(tiny_gguf, name="Tiny", context=32768))
+    with run(host, folder) as app:
+        yield app
+
+
+@pytest.fixture
+def phone(app: App, open_page: Open) -> Page:
+    """The page with the model loaded, short answers, and no conversation yet."""
+    app.send("delete", all=True)
+    app.send("settings", values={"max_tokens": 12, "seed": 1, "temperature": 0, "system": ""})
+    page = open_page(app.url)
+    expect(page.locator(".idea").first).to_be_visible()
+    return page
