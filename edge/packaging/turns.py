@@ -17,7 +17,8 @@ from edge.chat.templates import ChatTemplate, Message
 _MARK = "QMARK{}Q"
 _CONTENTS = (
     "Hello", "What is 2 + 2?", "two\nlines\n\nand a third", " \n\t white space around \n ", "end\u00a0", "a", "0",
-    "{{ messages }} {% raw %}", "\ufdd00\ufdd1 \ufdd01\ufdd1", "<think>\nso\n</think>\n\nyes", "emoji \U0001f44d\U0001f3fd, e\u0301, \u4f60\u597d",
+    "{{ messages }} {% raw %}", "\ufdd00\ufdd1 \ufdd01\ufdd1", "<think>\nso\n</think>\n\nyes",
+    "emoji \U0001f44d\U0001f3fd, e\u0301, \u4f60\u597d",
     "x" * 300, "`code`\n```python\nprint('\"')\n```", "[INST] [/INST] <<SYS>>", "system", "none", "None", "false",
 )  # fmt: skip
 """What a template might treat in its own way: white space, marks of `edge.chat.prompt`, a thinking block, words."""
@@ -87,7 +88,7 @@ def _difference(
     """A conversation that the texts do not give, in a few words; None when they give all."""
     for messages in _conversations(system=system):
         if template.render(messages) != join(turns, messages):
-            return f"a conversation of {len(messages)} messages ({messages[-1]['content'][:20]!r})"
+            return f"a conversation that ends in {messages[-1]['content'][:20]!r}"
     return None
 
 

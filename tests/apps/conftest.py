@@ -34,6 +34,7 @@ def describe(gguf: Path, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def llama_rn() -> Path:
+    """The pinned npm package, in edge's cache or fetched (52 MB)."""
     return parts.fetch("llama.rn", Silent()) / "package"
 
 

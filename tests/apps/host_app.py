@@ -85,7 +85,9 @@ def run(host: Host, folder: Path, *, available_mb: int = 4000, proc: Path | None
     (folder / "proc" / "self" / "status").write_text("VmRSS:\t  1000 kB\n")
     (folder / "proc" / "cpuinfo").write_text("Features\t: fp asimd\n")
     parts = [folder / name for name in ("files", "assets", "pushed")]
-    command = host.java("dev.edge.host.HostServer", ANDROID / "www", *parts, host.libraries, proc or folder / "proc")
+    command = host.java(
+        "dev.edge.host.HostServer", ANDROID / "www", *parts, host.libraries, proc or folder / "proc"
+    )
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

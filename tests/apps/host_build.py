@@ -62,7 +62,8 @@ def build(output: Path, llama_rn: Path) -> Host:
     flags = ["-O1", "-g", "-shared", "-fPIC", "-std=gnu11", "-Wall", "-Wextra", "-Werror"]
     subprocess.run(["gcc", *flags, *include, *sources, "-ldl", "-o", str(library)], check=True)
     classes = output / "classes"
-    files = [*ANDROID.glob("java/core/**/*.java"), *ANDROID.glob("host/**/*.java"), *ROOT.glob("tests/apps/java/**/*.java")]
+    folders = (ANDROID / "java" / "core", ANDROID / "host", ROOT / "tests" / "apps" / "java")
+    files = [file for folder in folders for file in sorted(folder.rglob("*.java"))]
     lint = ["-Xlint:all,-options", "-Werror"]
     subprocess.run(["javac", *lint, "--release", "8", "-d", str(classes), *map(str, files)], check=True)
     return Host(classes, LIBRARIES, output)
@@ -73,7 +74,10 @@ def _header(text: str) -> str:
         fields = getattr(llama_cpp, name)._fields_
         body = "".join(f"        {_declared(field, kind)};\n" for field, kind in fields)
         text, count = re.subn(
-            rf"    struct {name} {{.*?\n    }};", f"    struct {name} {{\n{body}    }};", text, flags=re.DOTALL
+            rf"    struct {name} {{.*?\n    }};",
+            f"    struct {name} {{\n{body}    }};",
+            text,
+            flags=re.DOTALL,
         )
         assert count == 1, name
     return text

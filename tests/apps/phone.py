@@ -1,6 +1,7 @@
 """The phone's libraries, run here: qemu-user for the CPU, musl for the linker and libc, a shim for bionic's own.
 
-Needs Debian's qemu-user-static. musl is Debian's arm64 package, fetched by apt into a folder of the test.
+Needs Debian's qemu-user-static. musl is Debian's arm64 package, fetched by apt into a folder of the test; PyPI's
+whole ziglang links against it (of the pinned part only what the app's library takes is kept).
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def musl(root: Path) -> Path:
     """Debian's musl for arm64, unpacked."""
     lists = root / "lists"
     (lists / "partial").mkdir(parents=True)
-    options = [f"APT::Architecture=arm64", f"APT::Architectures::=arm64", f"Dir::State::Lists={lists}"]
+    options = ["APT::Architecture=arm64", "APT::Architectures::=arm64", f"Dir::State::Lists={lists}"]
     apt = ["apt-get", "-qq", *(word for option in options for word in ("-o", option))]
     subprocess.run([*apt, "update"], check=True, cwd=root)
     subprocess.run([*apt, "download", "musl"], check=True, cwd=root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.apps.host_build import Host
 
 
 @pytest.fixture(scope="module")
-def app(host: Host, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+def app(host: Host, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("app")
     embed(folder, tiny_gguf, describe(tiny_gguf, context=512))
     with run(host, folder) as app:

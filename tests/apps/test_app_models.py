@@ -49,7 +49,9 @@ def _is_java(maps: Path) -> bool:
         return False
 
 
-def test_too_little_memory_is_told_before_anything_is_read(host: Host, tiny_gguf: Path, tmp_path: Path) -> None:
+def test_too_little_memory_is_told_before_anything_is_read(
+    host: Host, tiny_gguf: Path, tmp_path: Path
+) -> None:
     embed(tmp_path, tiny_gguf, describe(tiny_gguf, work_bytes=200 << 20))
     with run(host, tmp_path, available_mb=100) as app:
         app.send("load", model="tiny")

@@ -53,7 +53,13 @@ def libraries(llama_rn: Path) -> Path:
 @pytest.mark.parametrize("cpu", LIBRARIES)
 @pytest.mark.parametrize("shape", ["phi3-mini-4k", "phi3.5-moe"])
 def test_logits_are_those_of_this_computer(
-    shape: str, cpu: str, device: phone.Phone, edge_llama: Path, libraries: Path, tiny: Callable[..., Path], tmp_path: Path
+    shape: str,
+    cpu: str,
+    device: phone.Phone,
+    edge_llama: Path,
+    libraries: Path,
+    tiny: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     gguf = tmp_path / "tiny.gguf"
     write_gguf(tiny(shape), gguf, Recipe.preset("int4", experts="moe" in shape), context=1024)
@@ -71,7 +77,9 @@ def test_logits_are_those_of_this_computer(
     assert difference < TOLERANCE
 
 
-def test_wrong_library_dies(device: phone.Phone, edge_llama: Path, libraries: Path, tiny_gguf: Path, tmp_path: Path) -> None:
+def test_wrong_library_dies(
+    device: phone.Phone, edge_llama: Path, libraries: Path, tiny_gguf: Path, tmp_path: Path
+) -> None:
     wrong = libraries / LIBRARIES["cortex-a76"]
     done = device.run("cortex-a53", edge_llama, wrong, tiny_gguf, PROMPT, NEW, tmp_path / "logits.bin")
     assert done.returncode == ILLEGAL_INSTRUCTION

@@ -8,8 +8,8 @@ import java.util.Map;
 public final class Turns {
     /** What Python's str.strip takes away. */
     private static final String SPACE =
-            "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]+";
-    private static final String MARK = "EDGE%dMARK";
+            "\t\n\u000b\f\r\u001c\u001d\u001e\u001f \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006"
+                    + "\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000";
     private static final Charset UTF_8 = Charset.forName("UTF-8");
 
     /** Takes the parts of a prompt one after the other. */
@@ -57,7 +57,7 @@ public final class Turns {
     private static String[] split(String template, boolean system, int count) {
         byte[][] contents = new byte[count][];
         for (int i = 0; i < count; i++) {
-            contents[i] = String.format(MARK, i).getBytes(UTF_8);
+            contents[i] = ("EDGE" + i + "MARK").getBytes(UTF_8);
         }
         byte[] rendered = Llama.render(template.getBytes(UTF_8), contents, system);
         String[] between = rendered == null ? null : new String(rendered, UTF_8).split("EDGE[0-9]MARK", -1);
@@ -88,8 +88,15 @@ public final class Turns {
     }
 
     private String strip(String content) {
-        return Boolean.TRUE.equals(texts.get("trim"))
-                ? content.replaceFirst("^" + SPACE, "").replaceFirst(SPACE + "$", "")
-                : content;
+        int from = 0;
+        int to = content.length();
+        boolean trim = Boolean.TRUE.equals(texts.get("trim"));
+        while (trim && from < to && SPACE.indexOf(content.charAt(from)) >= 0) {
+            from++;
+        }
+        while (trim && from < to && SPACE.indexOf(content.charAt(to - 1)) >= 0) {
+            to--;
+        }
+        return content.substring(from, to);
     }
 }
