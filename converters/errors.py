@@ -40,6 +40,14 @@ class SourceError(EdgeError):
     """A model that cannot be fetched, or whose bytes are not the pinned ones; names the file."""
 
 
+class PackageError(EdgeError):
+    """An app that cannot be built, or that breaks a rule of its platform; names the tool or the file."""
+
+
+class DeviceError(EdgeError):
+    """A phone that is not there, is full, or was lost on the way; names it."""
+
+
 class TrainingError(EdgeError):
     """A training that diverged: a loss, a gradient or a weight is no finite number; names the step."""
 

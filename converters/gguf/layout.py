@@ -1,7 +1,8 @@
 """Which GGUF tensor holds which weights, for llama.cpp's architectures `phi3` and `phimoe`.
 
 Names and shapes are those that llama.cpp's loader asks for (src/models/phi3.cpp, phimoe.cpp, src/llama-arch.cpp): q,
-k and v one above the other in `attn_qkv` (or apart, when a recipe stores them differently), gate above up in
+k and v one above the other in `attn_qkv` (or apart, when a recipe stores them differently or
+they have biases: the llama.cpp of the app, b8189, reads no `attn_qkv.bias`), gate above up in
 `ffn_up`, `output` only when the embedding is not shared (llama.cpp then reads `token_embd` twice). Of experts gates,
 ups and downs are a tensor each, with an axis for the experts; biases that `phimoe` asks for and the model has not
 are zeros.
@@ -112,12 +113,9 @@ def _layer(prefix: str, layer: Layer, storage: Callable[[Weight], str], *, biase
     """`biased`: with the biases that llama.cpp asks for."""
     yield _stack(prefix + "attn_norm", (layer.input_norm,), storage)
     qkv, biases = (layer.q, layer.k, layer.v), (layer.q_bias, layer.k_bias, layer.v_bias)
-    given = tuple(bias for bias in biases if bias is not None)
-    if len({storage(weight) for weight in qkv}) == 1:
+    given = any(bias is not None for bias in biases)
+    if len({storage(weight) for weight in qkv}) == 1 and not given:
         yield _stack(prefix + "attn_qkv", qkv, storage)
-        if given:
-            rows = sum(bias.rows for bias in given)
-            yield Tensor(f"{prefix}attn_qkv.bias", "f32", (rows,), given)
     else:
         for name, weight, bias in zip("qkv", qkv, biases, strict=True):
             yield _stack(f"{prefix}attn_{name}", (weight,), storage)

@@ -44,6 +44,8 @@ COMMANDS = {
     "bench": "Measure load time, memory, first token, prefill and decoding.",
     "report": "Show a bundle on one HTML page: size, errors, words, speed.",
     "inspect": "Show what is inside a checkpoint, GGUF, ONNX folder or bundle.",
+    "package": "Make an app of a bundle: a signed APK for arm64 phones.",
+    "push": "Bring a model to a phone, into the app's own folder.",
     "targets": "List the targets, or tell what a model fits.",
     "lock": "Pin models in models.lock, or check that the pins hold.",
     "pull": "Download models of models.lock and verify every byte.",

@@ -56,14 +56,23 @@ def memory(
     values = 2 * len(decoder.layers) * attention.kv_heads * attention.head_dim * positions
     chunk = min(settings.batch or BATCH, filled)
     scores = 4 * attention.heads * chunk * filled if settings.flash_attention is False else 0
-    activations = chunk * 4 * (3 * decoder.intermediate_size + _HIDDEN * decoder.hidden_size)
     return Memory(
         weights=file + (0 if settings.repack is False else _repacked(decoder, recipe, cpu)),
         kv_cache=round(values * _KV_VALUE_BYTES[settings.kv_type or KV_TYPE]),
-        workspace=round(activations + scores + _MASK * chunk * filled) + _BASE,
-        runtime=_RUNTIME + _TOKEN * decoder.vocab_size,
+        workspace=scores + workspace(decoder.intermediate_size, decoder.hidden_size, chunk, filled),
+        runtime=runtime(decoder.vocab_size),
         file_backed=file,
     )
+
+
+def workspace(intermediate: int, hidden: int, batch: int, positions: int) -> int:
+    """Bytes that a batch of tokens takes while it is computed, without the scores of plain attention."""
+    return round(batch * 4 * (3 * intermediate + _HIDDEN * hidden) + _MASK * batch * positions) + _BASE
+
+
+def runtime(vocab_size: int) -> int:
+    """Bytes of the library itself and of the vocabulary."""
+    return _RUNTIME + _TOKEN * vocab_size
 
 
 def _repacked(decoder: Decoder, recipe: Storages, cpu: Cpu) -> int:

@@ -38,7 +38,7 @@ def find(project: str, version: str, filename: str | None = None) -> Wheel:
     """
     index = index_url()
     project = _normal(project)
-    wheels = [w for w in _listing(f"{index.rstrip('/')}/{project}/") if _version(w, project) == version]
+    wheels = [w for w in listing(f"{index.rstrip('/')}/{project}/") if _version(w, project) == version]
     if filename is not None:
         wheels = [w for w in wheels if w.filename == filename]
     elif len(wheels) > 1:
@@ -54,8 +54,8 @@ def index_url() -> str:
     if url := os.environ.get("PIP_INDEX_URL"):
         return url
     command = [sys.executable, "-m", "pip", "config", "list"]
-    listing = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    match = re.search(r"^(?:download|install|global)\.index-url='([^']+)'$", listing, re.MULTILINE)
+    settings = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    match = re.search(r"^(?:download|install|global)\.index-url='([^']+)'$", settings, re.MULTILINE)
     return match[1] if match else "https://pypi.org/simple"
 
 
@@ -80,7 +80,8 @@ class _Links(HTMLParser):
         self.hrefs += [value for key, value in attrs if tag == "a" and key == "href" and value]
 
 
-def _listing(page: str) -> list[Wheel]:
+def listing(page: str) -> list[Wheel]:
+    """What the index page of a project lists. Raises SourceError for a page that is none."""
     data, kind = web.get_page(page, _ACCEPT)
     try:
         if kind.endswith("json"):

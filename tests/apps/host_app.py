@@ -17,7 +17,7 @@ from tests.apps.host_build import ANDROID, Host
 
 Event = dict[str, Any]
 MEMINFO = "MemTotal:       8000000 kB\nMemAvailable:   {} kB\n"
-TIMEOUT = 60.0
+TIMEOUT = 15.0
 
 
 class App:

@@ -171,6 +171,8 @@ final class State {
             File file = store.ready(model, steps("copy", model, reply), steps("check", model, reply));
             open(model, file, context, reply);
             loaded = true;
+        } catch (Failure failure) {
+            reply.error(failure, "load");
         } finally {
             enter(loaded ? "ready" : "empty", reply);
         }
@@ -263,7 +265,7 @@ final class State {
             if (failure.code.equals("engine")) {
                 unload();
             }
-            throw failure;
+            reply.error(failure, "chat");
         } finally {
             synchronized (this) {
                 partial = null;
