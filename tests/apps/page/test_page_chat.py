@@ -93,7 +93,9 @@ def test_copy_takes_the_answer_as_it_was_written(phone: Page) -> None:
     assert phone.evaluate("navigator.clipboard.readText()") == written
 
 
-def test_enter_sends_from_a_keyboard_and_breaks_the_line_under_a_finger(app: App, open_page: Open, phone: Page) -> None:
+def test_enter_sends_from_a_keyboard_and_breaks_the_line_under_a_finger(
+    app: App, open_page: Open, phone: Page
+) -> None:
     phone.locator("#draft").fill("one")
     phone.locator("#draft").press("Enter")
     expect(phone.locator("#draft")).to_have_value("one\n")
