@@ -77,8 +77,8 @@ def distill(plan: DistillPlan, progress: Progress | None = None) -> dict[str, An
 
 def _run(plan: DistillPlan) -> Run:
     from quant.distill.models import Examples
+    from quant.distill.order import TedOptions
     from quant.distill.run import Run
-    from quant.distill.ted import TedOptions
     from quant.distill.training import TrainOptions
 
     s, request = plan.settings, plan.request

@@ -86,3 +86,7 @@ def test_a_wheel_holds_all_data_files_and_only_the_three_rooms(tmp_path: Path) -
     ]
     assert len(data) > 10
     assert not {str(file.relative_to(ROOT)) for file in data} - set(names)
+    # edge/apps is a link to apps, and pip copies what it leads to.
+    apps = {f"edge/{file.relative_to(ROOT)}" for file in (ROOT / "apps").rglob("*") if file.is_file()}
+    assert len(apps) > 10
+    assert not apps - set(names)

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converters.errors import UnsupportedError
 from edge.chat.answer import Answer
 from edge.chat.attachments import Gallery, attachment
-from edge.chat.prefix import PrefixCache, common
+from edge.chat.decoding import Decoding, Ending
+from edge.chat.prefix import PrefixCache
 from edge.chat.prompt import PromptFormat
-from edge.chat.sampling import Sampling, sample
+from edge.chat.reading import Reader
+from edge.chat.sampling import Sampling
 from edge.chat.speculation import Speculation
-from edge.chat.stream import TextStream
 from edge.chat.templates import Message
 from edge.runtimes.protocol import Adaptable, Runtime
 
@@ -63,14 +63,12 @@ class Session:
         self.system = system
         self.messages: list[Message] = []
         self.last: Answer | None = None
-        self.decoding = False
         self._stop_ids = dialect.stop_ids
         self._note = note
         self._dropped = 0
-        self._cached: list[int] = []
-        self._interrupted = False
+        self._decoding: Decoding | None = None
         self._pending: list[dict[str, str]] = []
-        self._prefix = prefix
+        self._reader = Reader(runtime, self.format, prefix, speculation)
         self._speculation = speculation
         self._check_adapter = check_adapter
         if self.format.plain:
@@ -87,7 +85,7 @@ class Session:
             self.runtime.use_adapter(name)
         elif name is not None:
             raise UnsupportedError(f"{self.runtime.name} switches no adapters", hint="leave --adapter away")
-        self._cached = []
+        self._reader.forget()
 
     def clear(self) -> None:
         """Forget the conversation and what was attached; system message and settings stay."""
@@ -100,7 +98,13 @@ class Session:
 
     def interrupt(self) -> None:
         """Stop the running answer after the token in hand (safe from a signal handler)."""
-        self._interrupted = True
+        if self._decoding:
+            self._decoding.interrupted = True
+
+    @property
+    def decoding(self) -> bool:
+        """Whether an answer is being made, its prompt read."""
+        return self._decoding is not None
 
     def attach(self, kind: str, path: Path) -> int:
         """Let the next question begin with an image or a recording; how many tokens it takes.
@@ -125,61 +129,33 @@ class Session:
         self.messages.append(question | ({"media": media} if media else {}))
         try:
             ids = self._fit()
-            logits, cached = self._prefill(ids)
-            if self._speculation:
-                self._speculation.start(self._cached)
+            self._gallery.show(self._view())
+            logits, cached = self._reader.read(ids, self._after_system([]))
         except BaseException:
             self.messages.pop()
             self._pending = media
             raise
         said: list[str] = []
-        tokens: list[int] = []
-        first = began
-        stop = ""
-        stream = TextStream(self.settings.stop)
+        ending = Ending(
+            self.settings.max_tokens, self.settings.stop, self._stop_ids, trim=not self.format.plain
+        )
         random = np.random.default_rng(seed)
-        self._interrupted, self.decoding = False, True
+        decoding = Decoding(self._reader, logits, ending, self.settings.sampling, random)
+        self._decoding = decoding
         try:
-            while not stop:
-                token = sample(logits, self.settings.sampling, self._cached, random)
-                if not tokens:
-                    first = time.perf_counter()
-                tokens.append(token)
-                if token in self._stop_ids:
-                    stop = "stop_token"
-                    break
-                piece = stream.feed(self.runtime.token_bytes(token))
-                stop = self._reason(stream, len(ids), len(tokens))
-                if piece := self._clean(piece, first=not said):
-                    said.append(piece)
-                    yield piece
-                if not stop:
-                    logits = self._append(token)
-            if piece := self._clean(stream.finish(), first=not said):
-                said.append(piece)
-                yield piece
+            for step in decoding:
+                if step.text:
+                    said.append(step.text)
+                    yield step.text
         finally:  # also when the reader of this stream goes away
-            self.decoding = False
+            self._decoding = None
             self.messages.append({"role": "assistant", "content": "".join(said)})
+            answered = len(decoding.tokens)
             self.last = Answer(
-                "".join(said), stop or "interrupted", len(ids), cached, len(tokens), first - began,
-                time.perf_counter() - first, len(ids) + len(tokens), self.settings.seed,
-                self._speculation.counts if self._speculation else None,
+                "".join(said), decoding.stop or "interrupted", len(ids), cached, answered,
+                decoding.first - began, time.perf_counter() - decoding.first, len(ids) + answered,
+                self.settings.seed, self._speculation.counts if self._speculation else None,
             )  # fmt: skip
-
-    def _reason(self, stream: TextStream, prompt: int, answered: int) -> str:
-        """Why to stop before the next token; "" to go on."""
-        if stream.stopped:
-            return "stop_string"
-        if answered >= self.settings.max_tokens:
-            return "max_tokens"
-        if prompt + answered >= self.runtime.context_length:
-            return "context"
-        return "interrupted" if self._interrupted else ""
-
-    def _clean(self, piece: str, *, first: bool) -> str:
-        """SentencePiece puts a space before a first word; a chat answer starts without it."""
-        return piece.removeprefix(" ") if first and not self.format.plain else piece
 
     def _fit(self) -> list[int]:
         """Ids of the prompt, fitted into the context.
@@ -215,45 +191,3 @@ class Session:
 
     def _after_system(self, messages: list[Message]) -> list[Message]:
         return [{"role": "system", "content": self.system}, *messages] if self.system else messages
-
-    def _prefill(self, ids: list[int]) -> tuple[NDArray[np.float32], int]:
-        """Logits after `ids`, and how many of them the cache already held (the common prefix)."""
-        if not ids:
-            raise UnsupportedError("the prompt is empty", hint="say something")
-        self._gallery.show(self._view())
-        del self._cached[self.runtime.position :]
-        read = self._restore(ids)
-        same = min(common(ids, self._cached), len(ids) - 1)
-        self.runtime.rewind(same)
-        try:
-            return self.runtime.append(ids[same:]), same - read
-        finally:
-            self._cached = ids[: self.runtime.position]
-
-    def _restore(self, ids: list[int]) -> int:
-        """Have the prefix cache fill in what every conversation with this system message starts with.
-
-        How many tokens were read for it.
-        """
-        if self._prefix is None:
-            return 0
-        questions: list[Message] = [{"role": "user", "content": text} for text in ("a", "0")]
-        one, other = (self.format.ids(self._after_system([question])) for question in questions)
-        start = ids[: common(ids, one[: common(one, other)])]
-        held = common(start, self._cached) == len(start)
-        if held or not self._prefix.serves(self.runtime, start):
-            return 0
-        self._cached = start
-        try:
-            return self._prefix.fill(self.runtime, start)
-        finally:
-            del self._cached[self.runtime.position :]
-
-    def _append(self, token: int) -> NDArray[np.float32]:
-        self._cached.append(token)
-        try:
-            if self._speculation:
-                return self._speculation.append(self._cached)
-            return self.runtime.append([token])
-        finally:
-            del self._cached[self.runtime.position :]

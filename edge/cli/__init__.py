@@ -39,6 +39,7 @@ COMMANDS = {
     "shrink": "Run a plan: prune, distill, heal and convert in a chain.",
     "chat": "Chat with a bundle, a GGUF file or an ONNX folder.",
     "classify": "Say which label each text has, by a bundle of an encoder.",
+    "serve": "Serve a model to programs that speak OpenAI's HTTP interface.",
     "eval": "Measure artifacts: perplexity, KL divergence, answers to tasks.",
     "verify": "Check a bundle's files, and its numbers against a checkpoint.",
     "bench": "Measure load time, memory, first token, prefill and decoding.",

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from converters.checkpoint import Checkpoint
 from converters.errors import UnsupportedError
 from edge.distilling import data
-from edge.distilling.factors import check_factors, in_factors
 from edge.distilling.kinds import is_headless, kind_of, with_head
 from edge.distilling.options import camero_settings, check_optimizer
+from edge.distilling.pairs import check_pair, check_pieces
 from edge.progress import Progress
 from edge.sources import resolve
 from quant.distill.cut import Cut, Keep, Kind, kept_parameters, layer_map, plan_cut
@@ -123,14 +123,14 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
     else:
         student_config, student_shapes = _described(request.student)
         depth, size = int(student_config["num_hidden_layers"]), sum(map(math.prod, student_shapes.values()))
-        _check_pair(request, source.directory, config, student_config, kind)
+        check_pair(request, source.directory, config, student_config, kind)
     if request.transfer and (kind == "encoder" or request.student is None):
         raise UnsupportedError(
             "--transfer moves pieces of a decoder into a student with weights of its own",
             hint="give that student with --student DIR",
         )
     if request.transfer:
-        _check_pieces(config, student_config)
+        check_pieces(config, student_config)
     defaults = DEFAULTS[kind]
     length = min(request.length or defaults["length"], int(config["max_position_embeddings"]))
     ids, labels = (
@@ -192,46 +192,6 @@ def plan(request: DistillRequest, progress: Progress | None = None) -> DistillPl
 def _described(directory: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     with Checkpoint.open(directory) as checkpoint:
         return dict(checkpoint.config), {name: tuple(t.shape) for name, t in checkpoint.tensors.items()}
-
-
-def _check_pair(
-    request: DistillRequest, directory: Path, teacher: dict[str, Any], student: dict[str, Any], kind: Kind
-) -> None:
-    assert request.student is not None
-    if in_factors(student):
-        check_factors(request.student, transfer=bool(request.transfer))
-    own = "decoder" if in_factors(student) else kind_of(request.student.name, student)
-    if own != kind:
-        raise UnsupportedError(
-            "teacher and student are not of one kind", hint="give two decoders or two encoders"
-        )
-    data.check_same_tokens(request.text, directory, request.student)
-    for key in ("vocab_size", "id2label"):
-        if teacher.get(key) != student.get(key):
-            raise UnsupportedError(
-                f"teacher and student differ in {key}", hint="give a student of the teacher's family"
-            )
-    if int(student["num_hidden_layers"]) > int(teacher["num_hidden_layers"]):
-        raise UnsupportedError("the student has more layers than its teacher", hint="swap the two")
-
-
-def _check_pieces(teacher: dict[str, Any], student: dict[str, Any]) -> None:
-    """A contiguous piece of every teacher matrix, in whole key-value groups, must have the student's shape."""
-
-    def sizes(config: dict[str, Any]) -> tuple[dict[str, int], tuple[int, int]]:
-        heads, width = int(config["num_attention_heads"]), int(config["hidden_size"])
-        groups = int(config.get("num_key_value_heads") or heads)
-        whole = {"width": width, "MLP": int(config["intermediate_size"]), "key-value groups": groups}
-        return whole, (int(config.get("head_dim") or width // heads), heads // groups)
-
-    (theirs, their_heads), (own, own_heads) = sizes(teacher), sizes(student)
-    larger = [name for name in own if own[name] > theirs[name]]
-    if larger or own_heads != their_heads:
-        what = f"a larger {larger[0]}" if larger else "other attention heads"
-        raise UnsupportedError(
-            f"--transfer: the student has {what} than its teacher",
-            hint="give a student of the teacher's family, smaller in every size, or leave out --transfer",
-        )
 
 
 def _or(value: int | None, other: int) -> int:

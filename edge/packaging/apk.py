@@ -70,7 +70,7 @@ def compile_resources(
 
 def write(path: Path, entries: Sequence[Entry], advance: Callable[[int], None]) -> None:
     """Write an unsigned APK of `entries`, by name but the manifest first. Raises PackageError over 2 GiB."""
-    total = sum(entry.size for entry in entries if entry.name.endswith(STORED))
+    total = sum(entry.size for entry in entries)
     if total > MAX_BYTES:
         raise PackageError(
             f"the APK would have {total / 1e9:.1f} GB, and Android installs none over 2 GiB",

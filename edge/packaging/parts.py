@@ -111,8 +111,7 @@ def _whole(target: Path, record: Path, part: Part) -> bool:
     try:
         listed = json.loads(record.read_text())
         files = [LockedFile(*entry) for entry in listed["files"]]
-        stamps = cache.place("stamps", f"{target.name}", "x").parent
-        stamps.mkdir(exist_ok=True)
+        stamps = cache.place("stamps", target.name, "x").parent
         return listed["keep"] == list(part.keep) and not any(
             cache.is_intact(target / f.path, f, stamps / f.path.replace("/", "!")) for f in files
         )

@@ -53,26 +53,24 @@ def push(model: Path, variant: str | None, serial: str | None, progress: Progres
         _describe(phone, described, folder)
         progress.done()
         return Report(phone.serial, described.id, folder, described.size, described.size, 0)
+    resumed = _beginning(phone, part, described, _size(phone, file), folder)
     # What is listed must be whole: the app shows no folder without model.json.
     _run(phone, folder, "rm", "-f", f"{folder}/model.json", file)
-    resumed = _beginning(phone, part, described, folder)
     _send(phone, described, part, resumed, progress)
-    if _digest(phone, part, progress) != described.sha256:
-        _run(phone, folder, "rm", "-f", part)
-        if not resumed:
-            raise DeviceError(
-                f"{phone.serial} holds other bytes than were sent; they are removed there",
-                hint="try another cable or USB port, and run the same command again",
-            )
+    digest = _digest(phone, part, progress)
+    if digest != described.sha256 and resumed:
         # What lay there from before may be what is damaged: once more, from the start.
         resumed = 0
-        _send(phone, described, part, 0, progress)
-        if _digest(phone, part, progress) != described.sha256:
-            _run(phone, folder, "rm", "-f", part)
-            raise DeviceError(
-                f"{phone.serial} holds other bytes than were sent, twice; they are removed there",
-                hint="try another cable or USB port",
-            )
+        _run(phone, folder, "rm", "-f", part)
+        _send(phone, described, part, resumed, progress)
+        progress.note(f"what lay on {phone.serial} was damaged; all of it was sent again")
+        digest = _digest(phone, part, progress)
+    if digest != described.sha256:
+        _run(phone, folder, "rm", "-f", part)
+        raise DeviceError(
+            f"{phone.serial} holds other bytes than were sent; they are removed there",
+            hint="try another cable or USB port, and run the same command again",
+        )
     _run(phone, folder, "mv", part, file)
     _describe(phone, described, folder)
     progress.done()
@@ -92,17 +90,27 @@ def _check_phone(phone: Phone, package: str) -> None:
             f"the app {package} is not on {phone.serial}",
             hint="edge package BUNDLE --embed never -o app.apk, then adb install app.apk, and open it once",
         )
+    # A folder that adb itself makes there belongs to adb, and the app could not read what lies in it.
+    code, said = phone.shell("ls", "-d", f"{STORAGE}/{package}/files")
+    if code:
+        raise DeviceError(
+            f"the app {package} has no folder on {phone.serial} yet: {said[:400]}",
+            hint="open the app once, and run the same command again",
+        )
 
 
-def _beginning(phone: Phone, part: str, model: PhoneModel, folder: str) -> int:
-    """How many bytes of the model lie on the phone from an earlier run; room for the rest is made sure of."""
+def _beginning(phone: Phone, part: str, model: PhoneModel, replaced: int, folder: str) -> int:
+    """How many bytes of the model lie on the phone from an earlier run; room for the rest is made sure of.
+
+    `replaced`: bytes of the file that makes way.
+    """
     there = _size(phone, part)
     if there > model.size:
         _run(phone, folder, "rm", "-f", part)
         there = 0
     _, table = phone.shell("df", "-k", folder)
     try:
-        free = int(table.splitlines()[-1].split()[3]) * 1024
+        free = int(table.splitlines()[-1].split()[3]) * 1024 + replaced
     except (IndexError, ValueError):
         raise DeviceError(f"{phone.serial} does not say how much space is free: {table[:80]}",
                           hint=f"look at it with `adb shell df {STORAGE}`") from None  # fmt: skip
@@ -153,6 +161,6 @@ def _run(phone: Phone, folder: str, *words: str) -> None:
     code, said = phone.shell(*words)
     if code:
         raise DeviceError(
-            f"{phone.serial} refuses to change {folder}: {said[:200]}",
-            hint="open the app once, so that Android makes its folder; or pick the file in the app",
+            f"{phone.serial} refuses to change {folder}: {said[:400]}",
+            hint="copy the file to the phone, and open it in the app from there",
         )

@@ -7,7 +7,7 @@ model: logits off by 3), and the other way round: everything is then run again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class Chunked(ABC):
         self._chunk = max(16, min(batch or MAX_CHUNK, LOGITS_BYTES // (4 * vocab_size)))
         self._ids: list[int] = []
         self._long = False
+        self.between: Callable[[], None] = lambda: None
 
     @abstractmethod
     def _go_back(self, position: int) -> int:
@@ -99,6 +100,7 @@ class Chunked(ABC):
             stop = min(total, start + max(self._chunk, least))
             self._feed(ids[start:stop])
             self._ids = ids[:stop]
+            self.between()
             yield start, stop
             start = stop
 

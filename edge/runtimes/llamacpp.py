@@ -8,7 +8,7 @@ LongRoPE model gets a short context up to the original length, and beyond it a l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ class LlamaCppRuntime:
         self._ids: list[int] = []
         self._long: bool | None = None
         self.adapter: str | None = None
+        self.between: Callable[[], None] = lambda: None
         self._path = path
         self._files = find_adapters(path)
         self._loaded: dict[str, Any] = {}
@@ -205,6 +206,7 @@ class LlamaCppRuntime:
             if code != 0:
                 raise MachineError(f"{self.name}: llama_decode gave {code}", hint="edge doctor")
             self._ids = ids[:stop]
+            self.between()
             yield start, stop
             start = stop
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -130,6 +130,14 @@ class Stateful(Protocol):
 
     def import_state(self, ids: Sequence[int], data: bytes) -> bool:
         """Put back what `export_state` gave for `ids`; False (and an empty cache) when the engine refuses it."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """An engine that reads a long prompt in batches."""
+
+    between: Callable[[], None]
+    """Called after each batch. What it raises ends the reading; the cache then holds the batches so far."""
 
 
 @runtime_checkable

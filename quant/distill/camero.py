@@ -31,7 +31,7 @@ from torch.nn import functional
 from quant.distill.losses import kl_loss, task_loss
 from quant.distill.models import Batch, Examples, forward, freeze
 from quant.distill.optimizers.groups import Optimizing, make_optimizer, output_layers
-from quant.distill.ted import Item, Order, TedOptions, Told, counts
+from quant.distill.order import Item, Order, TedOptions, Told, counts
 from quant.distill.training import Losses, train
 
 Perturbation = Literal["dropout", "r3f"]

@@ -13,9 +13,10 @@ from quant.distill import camero
 from quant.distill.camero import Camero
 from quant.distill.cut import Cut, Kind
 from quant.distill.models import Examples, load_model
+from quant.distill.order import TedOptions, Told, seeded
 from quant.distill.parallel import join
 from quant.distill.students import cut_student
-from quant.distill.ted import TedOptions, Told, distill, seeded
+from quant.distill.ted import distill
 from quant.distill.transfer import merge, sensitivity, transfer
 
 

@@ -9,48 +9,20 @@ Stage II trains student and student filters on task + a1 KL + a2 MSE of the filt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 
 from quant.distill.cut import Kind, layer_map
-from quant.distill.filters import Filters, FilterStage
+from quant.distill.filters import Filters
 from quant.distill.losses import hidden_loss, kl_loss, task_loss
 from quant.distill.models import Batch, Examples, forward, freeze, layers_of
-from quant.distill.optimizers.groups import Name, Optimizing, make_optimizer
-from quant.distill.parallel import share
-from quant.distill.training import Losses, Report, TrainOptions, sample, train
-
-Method = Literal["ft", "kd", "lwd", "ted"]
-Told = Callable[[str, Report], None]
-
-
-@dataclass(frozen=True)
-class TedOptions:
-    """`kl` and `hidden` are the paper's alpha 1 and alpha 2. `filter_steps`, `filter_rate`: stage I.
-
-    filters_per_step: how many filters a step of stage I trains, drawn anew (0: all, as in the paper); fewer cost less
-    where each needs a pass through a vocabulary's matrix, and the loss is the same on average.
-    optimizer, base_width: of stage II, as Optimizing's.
-    """
-
-    method: Method
-    train: TrainOptions
-    rate: float = 5e-4
-    batch: int = 8
-    kl: float = 1.0
-    hidden: float = 1.0
-    temperature: float = 2.0
-    filter_steps: int = 100
-    filter_rate: float = 1e-3
-    filters_per_step: int = 0
-    optimizer: Name = "adamw"
-    base_width: int = 0
+from quant.distill.optimizers.groups import Optimizing, make_optimizer
+from quant.distill.order import Item, Order, TedOptions, Told, counts, seeded
+from quant.distill.stage_one import train_filters
+from quant.distill.training import Losses, train
 
 
 def distill(
@@ -84,7 +56,7 @@ def distill(
     if options.method == "ted":
         out = teacher.config.hidden_size
         theirs, own = (
-            _stage_one(name, model, kept, out, teacher, kind, order, state=state, run=run, report=said)
+            train_filters(name, model, kept, out, teacher, kind, order, state=state, run=run, report=said)
             for name, model, kept in (
                 ("teacher filters", teacher, answers),
                 ("student filters", student, tuple(range(depth))),
@@ -141,80 +113,3 @@ def stage_two_losses(
         relative = kind == "decoder"
         terms["hidden"] = options.hidden * hidden_loss(own(hidden), goals, batch.mask, relative=relative)
     return terms
-
-
-Item = tuple[Batch, int]
-
-
-def counts(item: Item) -> dict[str, float]:
-    """Of how many predictions, or positions, each loss of a batch is the mean."""
-    predictions, positions = float(len(item[0].targets())), float(item[0].mask.sum())
-    return dict.fromkeys(("task", "kl", "filters", "consistency"), predictions) | {"hidden": positions}
-
-
-class Order:
-    """Step -> (batch, step): this process's part of the examples, in an order that the seed alone decides."""
-
-    def __init__(self, examples: Examples, options: TedOptions, device: str) -> None:
-        self.examples, self.options, self.device = examples, options, device
-
-    def __call__(self, step: int) -> Item:
-        seed, size = self.options.train.seed, self.options.batch
-        indices = share(sample(seed, step, len(self.examples.ids), size))
-        return self.examples.batch(indices, self.device), step
-
-    def filters(self, step: int, count: int) -> list[int]:
-        """Which of `count` filters a step of stage I trains."""
-        wanted = min(self.options.filters_per_step or count, count)
-        return sorted(
-            np.random.default_rng([self.options.train.seed, 1, step]).permutation(count)[:wanted].tolist()
-        )
-
-
-def _stage_one(
-    name: str,
-    model: Any,
-    kept: Sequence[int],
-    out: int,
-    teacher: Any,
-    kind: Kind,
-    order: Order,
-    *,
-    state: Path | None,
-    run: str,
-    report: Told,
-) -> Filters:
-    """Filters behind the layers `kept` of `model`, trained; nothing else is changed."""
-    options = order.options
-    with seeded(options.train.seed):
-        stage = FilterStage(Filters(len(kept), model.config.hidden_size, out), kind, teacher)
-    stage.to(order.device)
-    freeze(model)
-
-    def losses(item: Item) -> Losses:
-        batch, step = item
-        with torch.no_grad():
-            _, hidden = forward(model, batch, kept)
-        return {"filters": stage.task_losses(hidden, batch, order.filters(step, len(kept)))}
-
-    train(
-        stage,
-        torch.optim.AdamW(stage.parameters(), lr=options.filter_rate, weight_decay=0.0, fused=True),
-        order,
-        losses,
-        replace(options.train, steps=options.filter_steps, warm_up=0),
-        state=state and state / f"{name.replace(' ', '-')}.pt",
-        run=run,
-        report=lambda told: report(name, told),
-        counts=counts,
-    )
-    freeze(stage.filters) if model is teacher else stage.filters.requires_grad_(True)
-    return stage.filters
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """New weights are a function of the seed, and leave torch's generator as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

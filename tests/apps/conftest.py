@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge.packaging import turns
+from edge.packaging import parts, turns
+from edge.progress import Silent
 from quant.recipe import Recipe
 from tests.apps import host_build
 from tests.converters.gguf_support import write_gguf
@@ -34,7 +34,7 @@ def describe(gguf: Path, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def llama_rn() -> Path:
-    return Path(os.environ["EDGE_LLAMA_RN"])
+    return parts.fetch("llama.rn", Silent()) / "package"
 
 
 @pytest.fixture(scope="session")

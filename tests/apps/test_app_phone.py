@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edge import runtimes
-from edge.packaging import native
+from edge.packaging import native, parts
+from edge.progress import Silent
 from quant.recipe import Recipe
 from tests.apps import phone
 from tests.converters.gguf_support import write_gguf
@@ -40,7 +41,8 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> phone.Phone:
 
 @pytest.fixture(scope="module")
 def edge_llama(llama_rn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return native.build(tmp_path_factory.mktemp("native"), llama_rn)
+    zig = parts.fetch("zig", Silent()) / "ziglang" / "zig"
+    return native.build(tmp_path_factory.mktemp("native"), llama_rn, zig)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ exec "{python}" "{module}" "{phone}" "$@"
 def install(directory: Path, *, package: str = "dev.edge.app") -> Path:
     """Write `directory/bin/adb`; returns the phone's folder, `directory/phone`."""
     phone, program = directory / "phone", directory / "bin" / "adb"
-    (phone / "sdcard").mkdir(parents=True)
+    (phone / "sdcard" / "Android" / "data" / package / "files").mkdir(parents=True)
     program.parent.mkdir()
     program.write_text(PROGRAM.format(python=sys.executable, module=__file__, phone=phone))
     program.chmod(0o755)

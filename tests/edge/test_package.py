@@ -96,9 +96,13 @@ def test_every_library_that_the_app_may_choose_is_in_it_and_loads_on_a_phone(
         f"lib/arm64-v8a/lib{name}.so" for name in re.findall(r'"(rnllama_\w+)"', CPU_VARIANT.read_text())
     }
     assert len(chosen) == 3
+    locked = (
+        parts.fetch("llama.rn", Silent()) / "package" / "android" / "src" / "main" / "jniLibs" / "arm64-v8a"
+    )
     with zipfile.ZipFile(built.apk) as archive:
         libraries = {name for name in archive.namelist() if name.startswith("lib/")}
         assert libraries == chosen | {"lib/arm64-v8a/libedge_llama.so"}
+        assert all(archive.read(name) == (locked / Path(name).name).read_bytes() for name in chosen)
         for name in libraries:
             assert elf.check(Path(archive.extract(name, tmp_path))).aligned == elf.PAGE
 

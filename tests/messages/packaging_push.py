@@ -53,7 +53,7 @@ def no_phone(world: World) -> None:
         (folder / "devices").write_text("emu1\tdevice\nemu2\tdevice\n")
         world.edge("push", "bundle")
         world.edge("push", "bundle", "--serial", "emu3")
-        (world.path / "bin" / "adb").write_text("#!/bin/sh\nsleep 60\n")
+        (world.path / "bin" / "adb").write_text("#!/bin/sh\nexec sleep 60\n")
         with mock.patch.object(adb, "TIMEOUT", 0.5):
             world.edge("push", "bundle")
         (world.path / "bin" / "adb").write_text("no program")
@@ -84,7 +84,10 @@ def a_phone_that_is_full(world: World) -> None:
 @case
 def a_phone_that_refuses_its_folder(world: World) -> None:
     with phone(world) as folder:
-        (folder / "sdcard" / "Android").touch()
+        (folder / MODELS).touch()
+        world.edge("push", "bundle")
+        (folder / MODELS).unlink()
+        (folder / MODELS).parent.rmdir()
         world.edge("push", "bundle")
 
 

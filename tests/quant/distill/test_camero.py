@@ -30,7 +30,7 @@ from quant.distill.camero import (
 )
 from quant.distill.losses import task_loss
 from quant.distill.models import Examples
-from quant.distill.ted import TedOptions
+from quant.distill.order import TedOptions
 from quant.distill.training import TrainOptions
 
 RNG = np.random.default_rng(0)

@@ -18,9 +18,9 @@ from transformers import (
 
 from quant.distill.cut import Cut, kept_parameters, plan_cut
 from quant.distill.models import Examples
+from quant.distill.order import TedOptions
 from quant.distill.run import Run, distill_checkpoint
 from quant.distill.students import cut_student
-from quant.distill.ted import TedOptions
 from quant.distill.training import TrainOptions
 
 RNG = np.random.default_rng(0)

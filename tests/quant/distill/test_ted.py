@@ -20,9 +20,10 @@ from quant.distill.cut import Cut, kept_parameters, layer_map, plan_cut
 from quant.distill.filters import Filters, FilterStage
 from quant.distill.losses import hidden_loss, kl_loss
 from quant.distill.models import Examples, forward, freeze, load_model
+from quant.distill.order import TedOptions
 from quant.distill.run import Run, distill_checkpoint
 from quant.distill.students import cut_student
-from quant.distill.ted import TedOptions, distill, stage_two_losses
+from quant.distill.ted import distill, stage_two_losses
 from quant.distill.training import TrainOptions
 
 Tiny = Callable[..., Path]

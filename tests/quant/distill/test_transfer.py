@@ -13,8 +13,8 @@ import torch
 
 from quant.distill.losses import task_loss
 from quant.distill.models import Examples, layers_of, load_model
+from quant.distill.order import TedOptions
 from quant.distill.run import Run, distill_checkpoint
-from quant.distill.ted import TedOptions
 from quant.distill.training import TrainOptions
 from quant.distill.transfer import (
     Heads,

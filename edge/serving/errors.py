@@ -1,0 +1,37 @@
+"""Errors as OpenAI's clients know them: an HTTP status and {"error": {message, type, param, code}}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from converters.errors import EdgeError, MachineError
+
+
+class ApiError(Exception):
+    """param: the field of the request that is wrong. retry_after: seconds."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        self.code = code
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+
+    def to_data(self) -> dict[str, Any]:
+        kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+        kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def as_api_error(error: EdgeError) -> ApiError:
+    """What the engine or the template refuses is the request's fault, except where the machine gave up."""
+    return ApiError(500 if isinstance(error, MachineError) else 400, error.cause)

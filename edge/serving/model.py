@@ -1,0 +1,178 @@
+"""The model that is served: one engine, one cache, and the adapters that have names of their own."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.errors import EdgeError
+from edge.chat.attachments import Gallery, attachment
+from edge.chat.decoding import Constraint, Decoding, Ending
+from edge.chat.locate import Chosen
+from edge.chat.prefix import PrefixCache
+from edge.chat.prompt import PromptFormat
+from edge.chat.reading import Reader
+from edge.chat.templates import Message
+from edge.runtimes.protocol import Adaptable, Interruptible, Runtime
+from edge.serving.errors import ApiError, as_api_error
+from edge.serving.grammar import Grammar, Vocabulary
+from edge.serving.logprobs import Scored, score
+from edge.serving.messages import Said
+from edge.serving.requests import Question
+
+
+@dataclass(frozen=True)
+class Started:
+    """The prompt is read; `cached_tokens` of it were in the cache."""
+
+    prompt_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that is certain, maybe "", and the token that made it so where logprobs are asked for."""
+
+    text: str
+    scored: Scored | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """stop: see `edge.chat.answer.Answer`. seconds: with reading the prompt, without waiting in line."""
+
+    stop: str
+    answer_tokens: int
+    seconds: float
+
+
+Event = Started | Piece | Finished
+
+
+class Served:
+    """Only the engine's thread may call `answer`."""
+
+    def __init__(
+        self, name: str, runtime: Runtime, chosen: Chosen, prefix: PrefixCache | None, created: int
+    ) -> None:
+        self.name = name
+        self.runtime = runtime
+        self.created = created
+        self.adapters = runtime.adapters if isinstance(runtime, Adaptable) else ()
+        self._chosen = chosen
+        self._dialect = runtime.dialect()
+        self._gallery = Gallery(runtime)
+        self._format = PromptFormat(runtime, self._dialect, media=self._gallery.of)
+        self._plain = PromptFormat(runtime, self._dialect, use_template=False)
+        self._reader = Reader(runtime, self._format, prefix)
+        self._vocabulary: Vocabulary | None = None
+        self._checked: set[str] = set()
+
+    @property
+    def names(self) -> list[str]:
+        """Of the model, and of the model with each of its adapters."""
+        return [self.name, *(f"{self.name}:{adapter}" for adapter in self.adapters)]
+
+    def check_name(self, name: str) -> None:
+        if name not in self.names:
+            raise ApiError(
+                404,
+                f"the model '{name}' does not exist; there is {', '.join(self.names)}",
+                param="model",
+                code="model_not_found",
+            )
+
+    def answer(self, question: Question, check: Callable[[], None]) -> Generator[Event]:
+        """check: called now and then, to raise when nobody waits any more. Other errors are ApiErrors, but for bugs."""
+        if isinstance(self.runtime, Interruptible):
+            self.runtime.between = check
+        try:
+            yield from self._answer(question)
+        except EdgeError as error:
+            raise as_api_error(error) from error
+
+    def _answer(self, question: Question) -> Iterator[Event]:
+        began = time.monotonic()
+        self._use(question.model)
+        constraint = self._constraint(question)
+        with _messages(question.said) as messages:
+            ids = self._ids(question, messages)
+            self._gallery.show(messages)
+            system = messages[:1] if messages and messages[0]["role"] == "system" else []
+            logits, cached = self._reader.read(ids, system)
+        yield Started(len(ids), cached)
+        limit = question.max_tokens or self.runtime.context_length
+        ending = Ending(
+            limit, question.stop, self._dialect.stop_ids, trim=question.chat and not self._format.plain
+        )
+        # As `edge chat` seeds the same conversation.
+        before = sum(said.role != "system" for said in question.said[:-1])
+        random = np.random.default_rng([question.seed, before])
+        decoding = Decoding(self._reader, logits, ending, question.sampling, random, constraint)
+        for step in decoding:
+            scored = None
+            if question.top_logprobs is not None and step.token is not None:
+                scored = score(self.runtime, step.token, step.logits, question.top_logprobs)
+            yield Piece(step.text, scored)
+        yield Finished(decoding.stop, len(decoding.tokens), time.monotonic() - began)
+
+    def _use(self, name: str) -> None:
+        adapter = name.removeprefix(self.name).removeprefix(":") or None
+        if not isinstance(self.runtime, Adaptable) or self.runtime.adapter == adapter:
+            return
+        if adapter is not None and adapter not in self._checked:
+            self._chosen.check_adapter(adapter)
+            self._checked.add(adapter)
+        self.runtime.use_adapter(adapter)
+        self._reader.forget()
+
+    def _constraint(self, question: Question) -> Constraint | None:
+        if question.shape is None:
+            return None
+        if self._vocabulary is None:
+            self._vocabulary = Vocabulary(self.runtime)
+        return Grammar(self._vocabulary, question.shape.grammar)
+
+    def _ids(self, question: Question, messages: Sequence[Message]) -> list[int]:
+        context = self.runtime.context_length
+        if question.chat:
+            ids = self._format.ids(messages)
+        elif isinstance(question.prompt, str):
+            ids = self._plain.ids([{"role": "user", "content": question.prompt}])
+        else:
+            ids = list(question.prompt)
+            if not all(0 <= token < self.runtime.vocab_size for token in ids):
+                raise ApiError(400, "prompt has ids that are no tokens of this model", param="prompt")
+        if len(ids) >= context:
+            raise ApiError(
+                400,
+                f"This model's maximum context length is {context} tokens. However, the prompt takes {len(ids)} "
+                "tokens, and an answer needs at least one.",
+                param="messages" if question.chat else "prompt",
+                code="context_length_exceeded",
+            )
+        return ids
+
+
+@contextmanager
+def _messages(said: Sequence[Said]) -> Iterator[list[Message]]:
+    """As templates take them, with uploads in files for as long as the prompt is read."""
+    with tempfile.TemporaryDirectory(prefix="edge-serve-") as directory:
+        messages: list[Message] = []
+        for i, each in enumerate(said):
+            message: dict[str, Any] = {"role": each.role, "content": each.text}
+            if each.uploads:
+                message["media"] = []
+            for n, upload in enumerate(each.uploads):
+                file = Path(directory) / f"{upload.kind} {n + 1} of message {i + 1}"
+                file.write_bytes(upload.data)
+                message["media"].append(attachment(upload.kind, file))
+            messages.append(message)
+        yield messages
