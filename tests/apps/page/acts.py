@@ -6,12 +6,12 @@ import time
 
 from playwright.sync_api import Page, expect
 
-PATIENCE = 30.0
+PATIENCE_MS = 30_000.0
 
 
 def wait_until(page: Page, expression: str) -> None:
     """Until a JavaScript expression is true. (Playwright's own wait is an `eval`, which the page's policy refuses.)"""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + PATIENCE_MS / 1000
     while not page.evaluate(expression):
         assert time.monotonic() < end, expression
         page.wait_for_timeout(50)
@@ -22,11 +22,11 @@ def send(page: Page, text: str) -> None:
     page.locator("#send").click()
 
 
-def ask(page: Page, text: str, seconds: float = PATIENCE) -> None:
+def ask(page: Page, text: str, patience_ms: float = PATIENCE_MS) -> None:
     """Send, and wait for the whole answer."""
     before = page.locator(".assistant .foot").count()
     send(page, text)
-    expect(page.locator(".assistant .foot")).to_have_count(before + 1, timeout=1000 * seconds)
+    expect(page.locator(".assistant .foot")).to_have_count(before + 1, timeout=patience_ms)
 
 
 def questions(page: Page) -> list[str]:

@@ -14,10 +14,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from tests.apps.conftest import describe
 from tests.apps.host_app import App, embed, run
 from tests.apps.host_build import Host
-from tests.apps.page.acts import PATIENCE
+from tests.apps.page.acts import PATIENCE_MS
 
 PORTRAIT, LANDSCAPE = {"width": 412, "height": 915}, {"width": 915, "height": 412}
-PATIENCE_MS = 1000 * PATIENCE
 Open = Callable[..., Page]
 
 
@@ -36,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Open]:
-    """`open_page(url, **context)`: the page on a phone; an error in its scripts or a breach of its policy fails the test."""
+    """`open_page(url, **context)`: the page on a phone. An error in its scripts, or a breach of its policy, fails."""
     errors: list[str] = []
     with ExitStack() as stack:
 

@@ -47,7 +47,9 @@ def test_text_stands_out_from_its_ground(app: App, open_page: Open, scheme: str)
         ("--ink", "--ground"), ("--ink", "--bubble"), ("--ink", "--raised"), ("--faint", "--ground"),
         ("--faint", "--raised"), ("--accent", "--ground"), ("--on-accent", "--accent"), ("--bad", "--ground"),
     ]  # fmt: skip
-    assert {pair: round(page.evaluate(CONTRAST, pair), 1) for pair in pairs if page.evaluate(CONTRAST, pair) < 4.5} == {}
+    assert {
+        pair: round(page.evaluate(CONTRAST, pair), 1) for pair in pairs if page.evaluate(CONTRAST, pair) < 4.5
+    } == {}
 
 
 def test_a_chosen_theme_outlasts_the_devices_and_a_reload(phone: Page) -> None:
@@ -95,7 +97,9 @@ def test_the_keyboard_alone_is_enough(phone: Page) -> None:
     expect(phone.locator("#models")).to_be_visible()
     for _ in range(8):
         phone.keyboard.press("Tab")
-        assert phone.evaluate("document.activeElement === document.body || !!document.activeElement.closest('#models')")
+        assert phone.evaluate(
+            "document.activeElement === document.body || !!document.activeElement.closest('#models')"
+        )
     phone.keyboard.press("Escape")
     expect(phone.locator("#open-models")).to_be_focused()
 

@@ -14,6 +14,12 @@ DRAW = """(text) => import('/js/render.js').then(({draw}) => {
   return box.innerHTML.replaceAll(' dir="auto"', '').replaceAll(' tabindex="0" dir="ltr"', '');
 })"""
 
+KINDS = """(text) => import('/js/render.js').then(({draw}) => {
+  const box = document.createElement('div');
+  draw(box, text);
+  return [...box.querySelectorAll('*')].map((e) => e.localName);
+})"""
+
 
 @pytest.fixture(scope="module")
 def page(app: App, browser: Browser) -> Page:
@@ -35,7 +41,10 @@ def page(app: App, browser: Browser) -> Page:
         ("3. a\n4. b", '<ol start="3"><li>a</li><li>b</li></ol>'),
         ("> a\n> b", "<blockquote><p>a\nb</p></blockquote>"),
         ("a\n\n---\n\nb", "<p>a</p><hr><p>b</p>"),
-        ("```py\nif a < b:\n    **no**\n```", '<div class="code"><pre><code>if a &lt; b:\n    **no**</code></pre></div>'),
+        (
+            "```py\nif a < b:\n    **no**\n```",
+            '<div class="code"><pre><code>if a &lt; b:\n    **no**</code></pre></div>',
+        ),
         ("```\nopen", '<div class="code"><pre><code>open</code></pre></div>'),
     ],
 )
@@ -45,16 +54,24 @@ def test_markdown(page: Page, text: str, html: str) -> None:
 
 def test_table(page: Page) -> None:
     html = page.evaluate(DRAW, "| a | b |\n|---|:-:|\n| 1 | **2** |")
-    assert "<thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td>1</td><td><strong>2</strong></td></tr>" in html
+    assert (
+        "<thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td>1</td><td><strong>2</strong></td></tr>"
+        in html
+    )
 
 
 @pytest.mark.parametrize(
     "text",
-    ["<img src=x onerror=alert(1)>", "<script>alert(1)</script>", "**<b onclick=x>**", "- <a href=javascript:x>", "```<i>\n<i>"],
+    [
+        "<img src=x onerror=alert(1)>",
+        "<script>alert(1)</script>",
+        "**<b onclick=x>**",
+        "- <a href=javascript:x>",
+        "```<i>\n<i>",
+    ],
 )
 def test_html_is_only_text(page: Page, text: str) -> None:
-    kinds = "(text) => import('/js/render.js').then(({draw}) => { const box = document.createElement('div'); draw(box, text);"
-    found = page.evaluate(kinds + " return [...box.querySelectorAll('*')].map((e) => e.localName); })", text)
+    found = page.evaluate(KINDS, text)
     assert not {"img", "script", "b", "a", "i"} & set(found)
 
 
@@ -73,4 +90,7 @@ def test_a_stream_redraws_only_its_last_block(page: Page) -> None:
 def test_hostile_repetition_ends(page: Page, unit: str) -> None:
     """100,000 characters within the page's patience: no reader goes back over what it has read, or recurses deeply."""
     text = unit * (100_000 // len(unit))
-    page.evaluate("([text]) => import('/js/render.js').then(({draw}) => draw(document.createElement('div'), text))", [text])
+    page.evaluate(
+        "([text]) => import('/js/render.js').then(({draw}) => draw(document.createElement('div'), text))",
+        [text],
+    )

@@ -19,7 +19,9 @@ def choose_file(page: Page, button: str, file: Path) -> None:
     chooser.value.set_files(file)
 
 
-def test_no_model_and_one_opened_from_files(host: Host, tiny_gguf: Path, tmp_path: Path, open_page: Open) -> None:
+def test_no_model_and_one_opened_from_files(
+    host: Host, tiny_gguf: Path, tmp_path: Path, open_page: Open
+) -> None:
     with run(host, tmp_path) as app:
         page = open_page(app.url)
         expect(page.locator("#screen h1")).to_have_text("No model yet")
@@ -34,7 +36,9 @@ def test_no_model_and_one_opened_from_files(host: Host, tiny_gguf: Path, tmp_pat
         expect(page.locator("#screen .badge:not(.bad)")).to_be_visible()
 
 
-def test_picker_switches_deletes_and_remembers(host: Host, tiny_gguf: Path, tmp_path: Path, open_page: Open) -> None:
+def test_picker_switches_deletes_and_remembers(
+    host: Host, tiny_gguf: Path, tmp_path: Path, open_page: Open
+) -> None:
     embed(tmp_path, tiny_gguf, describe(tiny_gguf, id="small", name="Small"))
     push(tmp_path, tiny_gguf, describe(tiny_gguf, id="large", name="Large"))
     with run(host, tmp_path) as app:

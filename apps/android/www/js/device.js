@@ -6,7 +6,9 @@ import { store } from "./store.js";
 /** How far status bar, navigation bar and cutout reach into the page, in CSS pixels. */
 window.edgeInsets = (top, right, bottom, left) => {
   const style = document.documentElement.style;
-  Object.entries({ top, right, bottom, left }).forEach(([side, pixels]) => style.setProperty(`--inset-${side}`, `${pixels}px`));
+  Object.entries({ top, right, bottom, left }).forEach(([side, pixels]) =>
+    style.setProperty(`--inset-${side}`, `${pixels}px`),
+  );
 };
 
 /** Nobody can see the page: an answer would take the battery for nobody. */

@@ -27,6 +27,13 @@ export function icon(name) {
 
 /** A button of one icon; `label` is what a screen reader says, `key` is for rows.js. */
 export function iconButton(name, label, onclick, key = null) {
-  const attributes = { class: "icon", type: "button", "aria-label": label, title: label, "data-key": key, onclick };
+  const attributes = {
+    class: "icon",
+    type: "button",
+    "aria-label": label,
+    title: label,
+    "data-key": key,
+    onclick,
+  };
   return h("button", attributes, icon(name));
 }

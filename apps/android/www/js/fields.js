@@ -5,18 +5,35 @@ function labelled(name, label, hint, input, aside = []) {
   input.id = `set-${name}`;
   if (hint) input.setAttribute("aria-describedby", `hint-${name}`);
   const head = h("div", { class: "head" }, h("label", { for: input.id }, label), ...aside);
-  return h("div", { class: "setting" }, head, input, ...(hint ? [h("p", { class: "hint", id: `hint-${name}` }, hint)] : []));
+  return h(
+    "div",
+    { class: "setting" },
+    head,
+    input,
+    ...(hint ? [h("p", { class: "hint", id: `hint-${name}` }, hint)] : []),
+  );
 }
 
 export function textField({ name, label, hint, disabled, value, change }) {
-  const input = h("textarea", { rows: "3", dir: "auto", disabled, onchange: () => change(name, input.value) });
+  const input = h("textarea", {
+    rows: "3",
+    dir: "auto",
+    disabled,
+    onchange: () => change(name, input.value),
+  });
   input.value = value;
   return labelled(name, label, hint, input);
 }
 
 export function rangeField({ name, label, step, hint, limits: [min, max], value, change }) {
   const shown = h("output", {}, String(value));
-  const input = h("input", { type: "range", min, max, step, onchange: () => change(name, input.valueAsNumber) });
+  const input = h("input", {
+    type: "range",
+    min,
+    max,
+    step,
+    onchange: () => change(name, input.valueAsNumber),
+  });
   input.value = value;
   input.addEventListener("input", () => {
     shown.textContent = input.value;
@@ -29,7 +46,15 @@ export function numberField({ name, label, hint, limits: [min, max], value, chan
     if (input.value && input.checkValidity()) change(name, input.valueAsNumber);
     else input.reportValidity();
   };
-  const input = h("input", { type: "number", inputmode: min < 0 ? "text" : "numeric", min, max, step: "1", required: true, onchange: take });
+  const input = h("input", {
+    type: "number",
+    inputmode: min < 0 ? "text" : "numeric",
+    min,
+    max,
+    step: "1",
+    required: true,
+    onchange: take,
+  });
   input.value = value;
   return labelled(name, label, hint, input);
 }

@@ -8,7 +8,10 @@ export function renderHeader(store) {
   const model = store.model ?? coming;
   $("model-name").textContent = model ? model.name : phase === "unknown" ? "" : "No model";
   $("model-facts").textContent = phase === "loading" ? "Loading" : facts(store).join(" · ");
-  $("open-models").setAttribute("aria-label", model ? `Model ${model.name}. Choose a model` : "Choose a model");
+  $("open-models").setAttribute(
+    "aria-label",
+    model ? `Model ${model.name}. Choose a model` : "Choose a model",
+  );
   $("new-chat").disabled = !store.messages.length && phase !== "answering";
   document.title = store.title || "edge";
 }

@@ -21,7 +21,12 @@ function row(one, current) {
   };
   const title = h("span", { class: "title", dir: "auto" }, one.title);
   const facts = h("span", { class: "faint" }, `${when(one.updated)} · ${plural(one.messages, "message")}`);
-  const attributes = { class: "row", "data-key": one.id, "aria-current": current ? "true" : null, onclick: open };
+  const attributes = {
+    class: "row",
+    "data-key": one.id,
+    "aria-current": current ? "true" : null,
+    onclick: open,
+  };
   return h(
     "li",
     {},
@@ -38,7 +43,8 @@ async function rename({ id, title }) {
 
 async function remove({ id, title }) {
   const text = `“${title}” is deleted from this device.`;
-  if (await ask({ title: "Delete the conversation?", text, yes: "Delete", danger: true })) request("delete", { conversation: id });
+  if (await ask({ title: "Delete the conversation?", text, yes: "Delete", danger: true }))
+    request("delete", { conversation: id });
 }
 
 $("open-history").addEventListener("click", () => {

@@ -14,7 +14,7 @@ export function inline(text) {
   const nodes = [];
   const unclosed = new Set();
   let plain = "";
-  for (let at = 0; at < text.length;) {
+  for (let at = 0; at < text.length; ) {
     if (text[at] === "\\" && /[\\`*~_#[\]]/.test(text[at + 1] ?? "")) {
       plain += text[at + 1];
       at += 2;

@@ -14,7 +14,15 @@ import { apply, store } from "./store.js";
 import { renderTranscript } from "./transcript.js";
 import { sentence } from "./words.js";
 
-const VIEWS = [renderHeader, renderTranscript, renderScreen, renderComposer, renderModels, renderHistory, renderSettings];
+const VIEWS = [
+  renderHeader,
+  renderTranscript,
+  renderScreen,
+  renderComposer,
+  renderModels,
+  renderHistory,
+  renderSettings,
+];
 let asked = false;
 
 /** Many pieces may come within one frame: they are drawn once. */

@@ -6,11 +6,11 @@ const ITEM = /^(\s*)([-*+•]|\d{1,9}[.)])\s+(.*)$/;
 const QUOTE = /^\s*>\s?/;
 const TABLE_LINE = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)+\|?\s*$/;
 
-/** Text to blocks, each {kind, source, ..}: equal `source` means an equal block, so that a stream redraws its last one. */
+/** Text to blocks, each {kind, source, ..}. Equal sources are equal blocks: a stream redraws only its last one. */
 export function blocks(text) {
   const lines = text.replaceAll("\r", "").split("\n");
   const found = [];
-  for (let at = 0; at < lines.length;) {
+  for (let at = 0; at < lines.length; ) {
     if (!lines[at].trim()) {
       at += 1;
       continue;
@@ -39,7 +39,13 @@ function readCode(lines, at) {
   let end = at + 1;
   while (end < lines.length && !isEnd(lines[end])) end += 1;
   const closed = end < lines.length;
-  return { kind: "code", language, text: lines.slice(at + 1, end).join("\n"), closed, length: end - at + Number(closed) };
+  return {
+    kind: "code",
+    language,
+    text: lines.slice(at + 1, end).join("\n"),
+    closed,
+    length: end - at + Number(closed),
+  };
 }
 
 function readHeading(lines, at) {
@@ -54,7 +60,8 @@ function readList(lines, at) {
     const item = ITEM.exec(lines[end]);
     const again = !lines[end].trim() && ITEM.test(lines[end + 1] ?? "");
     if (item && !RULE.test(lines[end])) items.push({ depth: item[1].length, mark: item[2], text: item[3] });
-    else if (/^\s+\S/.test(lines[end]) && !FENCE.test(lines[end])) items.at(-1).text += `\n${lines[end].trim()}`;
+    else if (/^\s+\S/.test(lines[end]) && !FENCE.test(lines[end]))
+      items.at(-1).text += `\n${lines[end].trim()}`;
     else if (!again) break;
   }
   return { kind: "list", items, length: end - at };
@@ -63,18 +70,40 @@ function readList(lines, at) {
 function readQuote(lines, at) {
   let end = at;
   while (end < lines.length && QUOTE.test(lines[end])) end += 1;
-  return { kind: "quote", text: lines.slice(at, end).map((line) => line.replace(QUOTE, "")).join("\n"), length: end - at };
+  return {
+    kind: "quote",
+    text: lines
+      .slice(at, end)
+      .map((line) => line.replace(QUOTE, ""))
+      .join("\n"),
+    length: end - at,
+  };
 }
 
 function readTable(lines, at) {
-  const cells = (line) => line.trim().replace(/^\||\|$/g, "").split("|").map((cell) => cell.trim());
+  const cells = (line) =>
+    line
+      .trim()
+      .replace(/^\||\|$/g, "")
+      .split("|")
+      .map((cell) => cell.trim());
   let end = at + 2;
   while (end < lines.length && lines[end].includes("|")) end += 1;
-  return { kind: "table", head: cells(lines[at]), rows: lines.slice(at + 2, end).map(cells), length: end - at };
+  return {
+    kind: "table",
+    head: cells(lines[at]),
+    rows: lines.slice(at + 2, end).map(cells),
+    length: end - at,
+  };
 }
 
 function readParagraph(lines, at) {
   let end = at + 1;
-  while (end < lines.length && lines[end].trim() && READERS.findIndex(({ fits }) => fits(lines, end)) === READERS.length - 1) end += 1;
+  while (
+    end < lines.length &&
+    lines[end].trim() &&
+    READERS.findIndex(({ fits }) => fits(lines, end)) === READERS.length - 1
+  )
+    end += 1;
   return { kind: "paragraph", text: lines.slice(at, end).join("\n"), length: end - at };
 }

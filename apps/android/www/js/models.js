@@ -13,7 +13,9 @@ let before = null;
 
 /** The picker's rows, what is being copied, and how much memory is free. */
 export function renderModels({ models, model, memory, progress, error }) {
-  fillRows($("model-list"), [models, model?.id], () => (models ?? []).map((one) => row(one, one.id === model?.id)));
+  fillRows($("model-list"), [models, model?.id], () =>
+    (models ?? []).map((one) => row(one, one.id === model?.id)),
+  );
   const note = $("models-note");
   const free = memory ? `${size(memory.available_bytes)} of ${size(memory.total_bytes)} memory free` : "";
   const copying = progress?.stage === "copy" ? `Copying ${Math.round(progress.fraction * 100)} %` : "";
@@ -22,7 +24,12 @@ export function renderModels({ models, model, memory, progress, error }) {
 }
 
 function row(model, current) {
-  const facts = [ORIGINS[model.origin], model.precision, size(model.size), `needs ${size(model.needed_bytes)}`];
+  const facts = [
+    ORIGINS[model.origin],
+    model.precision,
+    size(model.size),
+    `needs ${size(model.needed_bytes)}`,
+  ];
   const lines = [
     h("bdi", { class: "title" }, model.name),
     h("span", { class: "faint" }, facts.filter(Boolean).join(" · ")),
@@ -32,15 +39,31 @@ function row(model, current) {
     $("models").close();
     if (!current) load(model.id);
   };
-  const attributes = { class: "row", disabled: Boolean(model.problem), "aria-current": current ? "true" : null, onclick: use };
-  const button = h("button", attributes, h("span", { class: "lines" }, ...lines), ...(current ? [icon("check")] : []));
+  const attributes = {
+    class: "row",
+    disabled: Boolean(model.problem),
+    "aria-current": current ? "true" : null,
+    onclick: use,
+  };
+  const button = h(
+    "button",
+    attributes,
+    h("span", { class: "lines" }, ...lines),
+    ...(current ? [icon("check")] : []),
+  );
   const removable = model.origin !== "embedded";
-  return h("li", {}, button, ...(removable ? [iconButton("trash", `Delete ${model.name}`, () => remove(model))] : []));
+  return h(
+    "li",
+    {},
+    button,
+    ...(removable ? [iconButton("trash", `Delete ${model.name}`, () => remove(model))] : []),
+  );
 }
 
 async function remove(model) {
   const text = `Frees ${size(model.size)}. The file in this app is deleted; where it came from it stays.`;
-  if (await ask({ title: `Delete ${model.name}?`, text, yes: "Delete", danger: true })) request("remove", { model: model.id });
+  if (await ask({ title: `Delete ${model.name}?`, text, yes: "Delete", danger: true }))
+    request("remove", { model: model.id });
 }
 
 /** A file that the person has just opened is what they want to talk to: it is loaded when it stands in the list. */

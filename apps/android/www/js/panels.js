@@ -12,11 +12,6 @@ function inside(box, { clientX, clientY }) {
   return clientX >= box.left && clientX <= box.right && clientY >= box.top && clientY <= box.bottom;
 }
 
-/** Closes every open panel. */
-export function closePanels() {
-  for (const dialog of dialogs) if (dialog.open) dialog.close();
-}
-
 // The phone's back button asks this first: true when there was something to close.
 window.edgeBack = () => {
   const open = dialogs.filter((dialog) => dialog.open);

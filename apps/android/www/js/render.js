@@ -37,14 +37,19 @@ const DRAW = {
 };
 
 function drawCode({ language, text }) {
-  const head = h("div", { class: "code-head" }, h("span", {}, language || "code"), copyButton(() => text, "Copy code"));
+  const head = h(
+    "div",
+    { class: "code-head" },
+    h("span", {}, language || "code"),
+    copyButton(() => text, "Copy code"),
+  );
   return h("div", { class: "code" }, head, h("pre", { tabindex: "0", dir: "ltr" }, h("code", {}, text)));
 }
 
 function drawList(items) {
   const ordered = /\d/.test(items[0].mark);
   const list = h(ordered ? "ol" : "ul", { dir: "auto", start: ordered ? parseInt(items[0].mark, 10) : null });
-  for (let at = 0; at < items.length;) {
+  for (let at = 0; at < items.length; ) {
     let end = at + 1;
     while (end < items.length && items[end].depth > items[at].depth + 1) end += 1;
     const nested = items.slice(at + 1, end);
@@ -56,6 +61,11 @@ function drawList(items) {
 
 function drawTable({ head, rows }) {
   const row = (tag, cells) => h("tr", {}, ...cells.map((cell) => h(tag, { dir: "auto" }, ...inline(cell))));
-  const table = h("table", {}, h("thead", {}, row("th", head)), h("tbody", {}, ...rows.map((cells) => row("td", cells))));
+  const table = h(
+    "table",
+    {},
+    h("thead", {}, row("th", head)),
+    h("tbody", {}, ...rows.map((cells) => row("td", cells))),
+  );
   return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Table" }, table);
 }

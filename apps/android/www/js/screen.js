@@ -6,7 +6,11 @@ import { loadAgain } from "./loading.js";
 import { pick } from "./models.js";
 import { sentence } from "./words.js";
 
-const IDEAS = ["What is the capital of France?", "Write a short poem about the sea", "Three ideas for dinner with rice"];
+const IDEAS = [
+  "What is the capital of France?",
+  "Write a short poem about the sea",
+  "Three ideas for dinner with rice",
+];
 const STAGES = { copy: "Copying the model, once", check: "Checking the file", load: "Loading" };
 const TITLES = {
   no_model: "No model yet",
@@ -42,7 +46,11 @@ const NO_MODEL = {
   message: "The app holds no model that it can run.",
   hint: "Open a GGUF file from this device, or send one over a cable with `edge push`.",
 };
-const AWAY = { code: "away", message: "The page cannot reach the engine.", hint: "It goes on by itself when the engine is back." };
+const AWAY = {
+  code: "away",
+  message: "The page cannot reach the engine.",
+  hint: "It goes on by itself when the engine is back.",
+};
 let shown = null;
 
 /** Draws the screen that fits, or none over a conversation. */
@@ -63,7 +71,8 @@ export function renderScreen(store) {
 function choose(store) {
   const { phase, model, models, messages, progress, error } = store;
   if (!store.reached) return ["away", () => failure(AWAY)];
-  if (phase === "loading" || (phase === "empty" && progress)) return ["loading", () => loading(phase === "loading")];
+  if (phase === "loading" || (phase === "empty" && progress))
+    return ["loading", () => loading(phase === "loading")];
   const problem = error ?? models?.find((one) => one.problem)?.problem;
   if (phase === "empty" && problem) return [`${problem.code} ${problem.message}`, () => failure(problem)];
   if (phase === "empty" && models?.length === 0) return ["none", () => failure(NO_MODEL)];
@@ -100,7 +109,9 @@ function welcome({ model, plain }) {
     };
     return h("button", { class: "idea", type: "button", onclick: use }, text);
   };
-  const promise = plain ? "This model has no chat template: it goes on writing your text." : "It answers on this device. Nothing leaves it.";
+  const promise = plain
+    ? "This model has no chat template: it goes on writing your text."
+    : "It answers on this device. Nothing leaves it.";
   return [
     h("div", { class: "badge" }, icon("mark")),
     h("h1", { dir: "auto" }, model.name),

@@ -19,9 +19,13 @@ export function keep() {
   $("latest").hidden = following || distance() < NEAR_PX;
 }
 
-box.addEventListener("scroll", () => {
-  following = distance() < NEAR_PX;
-  $("latest").hidden = following;
-}, { passive: true });
+box.addEventListener(
+  "scroll",
+  () => {
+    following = distance() < NEAR_PX;
+    $("latest").hidden = following;
+  },
+  { passive: true },
+);
 $("latest").addEventListener("click", follow);
 new ResizeObserver(keep).observe(box);

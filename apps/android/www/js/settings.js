@@ -20,31 +20,53 @@ function group(title, ...fields) {
 function form({ settings, plain }) {
   const { values, limits } = settings;
   const model = store.model ?? preferred();
-  const range = (name, label, step, hint) => rangeField({ name, label, step, hint, limits: limits[name], value: values[name], change });
-  const number = (name, label, hint) => numberField({ name, label, hint, limits: limits[name], value: values[name], change });
+  const range = (name, label, step, hint) =>
+    rangeField({ name, label, step, hint, limits: limits[name], value: values[name], change });
+  const number = (name, label, hint) =>
+    numberField({ name, label, hint, limits: limits[name], value: values[name], change });
   const fixed = model?.takes_system === false || plain;
   return [
-    group("Instructions", textField({
-      name: "system",
-      label: "System prompt",
-      hint: fixed ? "This model takes no system prompt." : "Told to the model before each conversation.",
-      disabled: fixed,
-      value: values.system,
-      change,
-    })),
-    group("Look", choiceField({
-      name: "theme",
-      label: "Colours",
-      choices: [["system", "As the device"], ["light", "Light"], ["dark", "Dark"]],
-      value: window.edgeTheme.read(),
-      change: (_, theme) => window.edgeTheme.choose(theme),
-    })),
+    group(
+      "Instructions",
+      textField({
+        name: "system",
+        label: "System prompt",
+        hint: fixed ? "This model takes no system prompt." : "Told to the model before each conversation.",
+        disabled: fixed,
+        value: values.system,
+        change,
+      }),
+    ),
+    group(
+      "Look",
+      choiceField({
+        name: "theme",
+        label: "Colours",
+        choices: [
+          ["system", "As the device"],
+          ["light", "Light"],
+          ["dark", "Dark"],
+        ],
+        value: window.edgeTheme.read(),
+        change: (_, theme) => window.edgeTheme.choose(theme),
+      }),
+    ),
     group(
       "Sampling",
-      range("temperature", "Temperature", 0.05, "0 always takes the likeliest word; more is more surprising."),
+      range(
+        "temperature",
+        "Temperature",
+        0.05,
+        "0 always takes the likeliest word; more is more surprising.",
+      ),
       range("top_p", "Top-p", 0.01, "Keeps the likeliest words up to this share. 1 is off."),
       range("min_p", "Min-p", 0.01, "Drops words far less likely than the first. 0 is off."),
-      range("repeat_penalty", "Repeat penalty", 0.01, "Over 1, words that stand there already are less likely."),
+      range(
+        "repeat_penalty",
+        "Repeat penalty",
+        0.01,
+        "Over 1, words that stand there already are less likely.",
+      ),
       number("top_k", "Top-k", "How many words are in the draw. 0 is off."),
       number("max_tokens", "Longest answer", "In tokens."),
       number("seed", "Seed", "-1 draws a new one for each answer."),
@@ -60,11 +82,19 @@ function form({ settings, plain }) {
         change: (name, value) => change(name, Number(value)),
       }),
       number("threads", "Threads", "0 lets the app choose."),
-      h("button", { type: "button", class: "quiet", disabled: !model, onclick: reload }, "Load the model again with these"),
+      h(
+        "button",
+        { type: "button", class: "quiet", disabled: !model, onclick: reload },
+        "Load the model again with these",
+      ),
     ),
     group(
       "This device",
-      h("button", { type: "button", class: "quiet", onclick: () => request("settings", { values: settings.defaults }) }, "Reset the settings"),
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: () => request("settings", { values: settings.defaults }) },
+        "Reset the settings",
+      ),
       h("button", { type: "button", class: "quiet danger", onclick: forget }, "Delete all conversations"),
     ),
     h("p", { class: "about" }, about(model)),
@@ -76,7 +106,10 @@ function contexts(model, chosen) {
   const steps = [];
   for (let step = SMALLEST_CONTEXT; step < largest; step *= 2) steps.push(step);
   const all = new Set([...steps, largest, ...(chosen ? [chosen] : [])]);
-  return [["0", `All of the model’s (${count(largest)})`], ...[...all].sort((a, b) => a - b).map((step) => [String(step), count(step)])];
+  return [
+    ["0", `All of the model’s (${count(largest)})`],
+    ...[...all].sort((a, b) => a - b).map((step) => [String(step), count(step)]),
+  ];
 }
 
 function about(model) {
@@ -93,7 +126,8 @@ function reload() {
 
 async function forget() {
   const text = "All conversations are deleted from this device.";
-  if (await ask({ title: "Delete all conversations?", text, yes: "Delete all", danger: true })) request("delete", { all: true });
+  if (await ask({ title: "Delete all conversations?", text, yes: "Delete all", danger: true }))
+    request("delete", { all: true });
 }
 
 /** Keeps an open form true when the controller's settings change under it. */

@@ -4,13 +4,20 @@ import { $, h, iconButton } from "./dom.js";
 import { draw } from "./render.js";
 import { count, plural, speed } from "./words.js";
 
-const REASONS = { stopped: "Stopped", length: "Cut at the longest answer allowed", context: "The context is full" };
+const REASONS = {
+  stopped: "Stopped",
+  length: "Cut at the longest answer allowed",
+  context: "The context is full",
+};
 const drawn = new WeakMap();
 
 /** The conversation's messages, and the answer that is being written. */
 export function renderTranscript({ messages, partial, phase, conversation, memory }) {
   const box = $("messages");
-  const shown = messages.map((message, index) => ({ ...message, last: index === messages.length - 1 && phase === "ready" }));
+  const shown = messages.map((message, index) => ({
+    ...message,
+    last: index === messages.length - 1 && phase === "ready",
+  }));
   if (phase === "answering") shown.push({ role: "assistant", text: partial ?? "", live: true });
   shown.forEach((message, index) => {
     const old = box.children[index];
@@ -29,7 +36,11 @@ function article(role) {
   const mine = role === "user";
   const text = h("div", { class: "text" });
   if (mine) text.dir = "auto";
-  return h("article", { class: `message ${role}`, "data-role": role, "aria-label": mine ? "You" : "Answer" }, text);
+  return h(
+    "article",
+    { class: `message ${role}`, "data-role": role, "aria-label": mine ? "You" : "Answer" },
+    text,
+  );
 }
 
 function fill(element, message, memory) {
@@ -48,7 +59,12 @@ function fill(element, message, memory) {
 function foot(message, memory) {
   const buttons = [copyButton(() => message.text, "Copy answer")];
   if (message.last) buttons.push(iconButton("again", "Answer again", () => request("again")));
-  return h("div", { class: "foot" }, ...buttons, h("span", { class: "numbers" }, numbers(message, memory).join(" · ")));
+  return h(
+    "div",
+    { class: "foot" },
+    ...buttons,
+    h("span", { class: "numbers" }, numbers(message, memory).join(" · ")),
+  );
 }
 
 function numbers({ reason, numbers: measured }, memory) {

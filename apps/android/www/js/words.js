@@ -14,7 +14,8 @@ export function size(bytes) {
   return `${step && value < 10 ? value.toFixed(1) : Math.round(value)} ${UNITS[step]}`;
 }
 
-export const speed = (perSecond) => `${perSecond >= 100 ? Math.round(perSecond) : perSecond.toFixed(1)} tok/s`;
+export const speed = (perSecond) =>
+  `${perSecond >= 100 ? Math.round(perSecond) : perSecond.toFixed(1)} tok/s`;
 
 /** A clause of the engine's as a sentence: a capital (not in a name like llama.cpp) and a full stop. */
 export function sentence(text) {

@@ -9,12 +9,14 @@ import android.view.WindowInsets;
 import android.view.WindowInsetsController;
 
 /**
- * Status bar, navigation bar and keyboard. From Android 11 the page reaches under the bars and is told how far they come
- * in (CSS pixels, as --inset-*); the keyboard takes its part off the view. Before, Android keeps the window clear of them.
+ * Status bar, navigation bar and keyboard. From Android 11 the page reaches under the bars and is told how far they
+ * come in (CSS pixels, as --inset-*); the keyboard takes its part off the view. Before that, Android keeps the window
+ * clear of them.
  */
 final class Bars {
     private static final int LIGHT =
-            WindowInsetsController.APPEARANCE_LIGHT_STATUS_BARS | WindowInsetsController.APPEARANCE_LIGHT_NAVIGATION_BARS;
+            WindowInsetsController.APPEARANCE_LIGHT_STATUS_BARS
+                    | WindowInsetsController.APPEARANCE_LIGHT_NAVIGATION_BARS;
 
     private final Window window;
     private final Page page;

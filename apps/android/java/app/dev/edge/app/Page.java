@@ -68,7 +68,8 @@ final class Page {
 
     /** What the device's bars cover, in CSS pixels. It is said again when the page has loaded, which may be later. */
     void insets(float top, float right, float bottom, float left) {
-        insets = String.format(Locale.ROOT, "window.edgeInsets&&edgeInsets(%.1f,%.1f,%.1f,%.1f)", top, right, bottom, left);
+        String call = "window.edgeInsets&&edgeInsets(%.1f,%.1f,%.1f,%.1f)";
+        insets = String.format(Locale.ROOT, call, top, right, bottom, left);
         run(insets, null);
     }
 

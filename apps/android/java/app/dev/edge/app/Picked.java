@@ -4,13 +4,16 @@ import android.content.ContentResolver;
 import android.database.Cursor;
 import android.net.Uri;
 import android.provider.OpenableColumns;
+import dev.edge.core.Json;
 import java.io.IOException;
 import java.io.InputStream;
 
-/** A file that the person chose. The controller copies it: llama.cpp maps a real file, and a provider gives a stream. */
+/** A file that the person chose. The controller copies it: llama.cpp maps a real file, a provider gives a stream. */
 final class Picked {
-    static final String NO_PICKER = error("This device has no file picker.", "Send the model over a cable with `edge push`.");
-    private static final String UNREADABLE = error("The chosen file cannot be read.", "Copy it to this device first, then choose it again.");
+    static final String NO_PICKER =
+            error("This device has no file picker.", "Send the model over a cable with `edge push`.");
+    private static final String UNREADABLE =
+            error("The chosen file cannot be read.", "Copy it to this device first, then choose it again.");
     private static final String[] COLUMNS = {OpenableColumns.DISPLAY_NAME, OpenableColumns.SIZE};
 
     private final ContentResolver resolver;
@@ -52,6 +55,7 @@ final class Picked {
     }
 
     private static String error(String message, String hint) {
-        return "{\"type\":\"error\",\"code\":\"storage\",\"request\":null,\"message\":\"" + message + "\",\"hint\":\"" + hint + "\"}";
+        return Json.write(
+                Json.object("type", "error", "code", "storage", "request", null, "message", message, "hint", hint));
     }
 }

@@ -5,7 +5,7 @@ import dev.edge.core.Controller;
 import dev.edge.core.Events;
 import java.io.InputStream;
 
-/** The controller and the page that listens to it. It outlives an activity that Android makes anew (dark mode, language). */
+/** The controller and the page that listens to it. It outlives an activity that Android makes anew (dark mode). */
 final class Session implements Events {
     private static Session open;
 
