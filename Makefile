@@ -1,6 +1,7 @@
 # make demo      install, convert the embedded default for a phone and for this computer, ask each a question
 # make test      the test suite (under 15 minutes on two cores)
 # make test-slow the proof at full size: 3.8B parameters in bounded memory (20 GB of disk)
+# make tools     Debian's programs for Android packages and the apps' tests (as root); tests skip what is not there
 # make lint      ruff and mypy
 # make bench     side by side with the incumbents
 PYTHON ?= python3
@@ -14,7 +15,10 @@ LLAMA := CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF" \
 	SKBUILD_BUILD_TARGETS="llama;ggml;ggml-base;ggml-cpu;llama-common"
 QUESTION := What is the capital of France?
 
-.PHONY: demo test test-slow lint bench clean
+DEBIAN := aapt apksigner zipalign dexdump android-framework-res openjdk-17-jdk-headless \
+	qemu-user-static chromium fonts-dejavu-core fonts-noto-color-emoji gcc $(if $(shell command -v npm),,nodejs npm)
+
+.PHONY: demo test test-slow tools lint bench clean
 
 demo: .venv/.demo
 	$(BIN)/edge convert smollm2-135m-instruct --target android
@@ -28,6 +32,10 @@ test: .venv/.dev .venv/.encoders
 
 test-slow: .venv/.dev
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -s -m slow
+
+tools:
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN) >/dev/null
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import pytest
 from edge.packaging import parts, turns
 from edge.progress import Silent
 from quant.recipe import Recipe
+from tests import needs
 from tests.apps import host_build
 from tests.converters.gguf_support import write_gguf
 
@@ -40,6 +41,7 @@ def llama_rn() -> Path:
 
 @pytest.fixture(scope="session")
 def host(llama_rn: Path, tmp_path_factory: pytest.TempPathFactory) -> host_build.Host:
+    needs.programs(javac="openjdk-17-jdk-headless", gcc="gcc")
     return host_build.build(tmp_path_factory.mktemp("host"), llama_rn)
 
 

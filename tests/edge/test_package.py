@@ -23,6 +23,7 @@ from converters.errors import SourceError
 from edge import cli
 from edge.packaging import android, elf, parts, publishing
 from edge.progress import Silent
+from tests import needs
 from tests.edge.local_server import Site, serving
 
 Tiny = Callable[..., Path]
@@ -37,6 +38,7 @@ class Built:
 
 @pytest.fixture(scope="module")
 def built(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    needs.android_tools()
     folder = tmp_path_factory.mktemp("package")
     words = ["convert", str(tiny("phi4-mini")), "-t", "android", "--context", "64", "--no-proof"]
     with pytest.MonkeyPatch.context() as patch:
@@ -108,11 +110,10 @@ def test_every_library_that_the_app_may_choose_is_in_it_and_loads_on_a_phone(
 
 
 def test_another_reader_finds_the_classes(built: Built, tmp_path: Path) -> None:
-    dexdump = shutil.which("dexdump")
-    assert dexdump, "apt-get install dexdump"
+    needs.programs(dexdump="dexdump")
     with zipfile.ZipFile(built.apk) as archive:
         dex = archive.extract("classes.dex", tmp_path)
-    told = subprocess.run([dexdump, dex], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(["dexdump", dex], capture_output=True, text=True, check=True).stdout
     classes = set(re.findall(r"Class descriptor\s+: 'L([\w/$]+);'", told))
     assert {"dev/edge/app/MainActivity", "dev/edge/core/Controller", "dev/edge/core/Llama"} <= classes
     assert not [name for name in classes if not name.startswith("dev/edge/")], "a stub in the app"

@@ -29,6 +29,7 @@ from edge.packaging import (
     tools,
 )
 from edge.packaging.apk import Entry
+from tests import needs
 from tests.messages import World, case
 
 CONVERT = ("--context", "64", "--no-proof", "-o", "bundle")
@@ -68,6 +69,7 @@ def tools_that_are_missing(world: World) -> None:
 
 @case
 def a_jdk_that_is_too_new_or_has_no_headers(world: World) -> None:
+    needs.android_tools()
     folder = world.path / "jdk" / "bin"
     folder.mkdir(parents=True)
     (folder / "javac").write_text("#!/bin/sh\necho javac 21.0.1\n")
@@ -87,6 +89,7 @@ def a_tool_that_fails_or_does_not_start(world: World) -> None:
 
 @case
 def bundles_that_are_not_for_the_app(world: World) -> None:
+    needs.android_tools()
     bundle(world, "cpu")
     world.edge("package", "bundle")
     world.edge("package", "bundle", "--variant", "gguf-int4")
@@ -95,6 +98,7 @@ def bundles_that_are_not_for_the_app(world: World) -> None:
 
 @case
 def a_gguf_that_is_missing_or_altered(world: World) -> None:
+    needs.android_tools()
     gguf = next(bundle(world).glob("*.gguf"))
     world.edge("package", gguf.relative_to(world.path), "--variant", "gguf-int4")
     data = bytearray(gguf.read_bytes())
@@ -109,6 +113,7 @@ def a_gguf_that_is_missing_or_altered(world: World) -> None:
 
 @case
 def a_gguf_without_its_numbers(world: World) -> None:
+    needs.android_tools()
     gguf = next(bundle(world).glob("*.gguf"))
     data = gguf.read_bytes()
     (world.path / "other.gguf").write_bytes(data.replace(b"phi3.block_count", b"phi3.block_cuont"))
@@ -123,6 +128,7 @@ def a_gguf_without_its_numbers(world: World) -> None:
 
 @case
 def keystores(world: World) -> None:
+    needs.android_tools()
     bundle(world)
     found = tools.find()
     words = ("package", "bundle", "--keystore", "my.keystore")
@@ -204,6 +210,7 @@ def a_library_that_no_phone_loads(world: World) -> None:
 
 @case
 def sources_that_are_not_there(world: World) -> None:
+    needs.android_tools()
     world.call(dex.build, tools.find(), world.path, world.path / "stubs", (), world.path)
 
 
@@ -248,6 +255,7 @@ def archives_that_are_refused(world: World) -> None:
 
 @case
 def an_apk_that_does_not_say_what_it_is(world: World) -> None:
+    needs.android_tools()
     found = tools.find()
     manifest = android.APP / "AndroidManifest.xml"
     entries = apk.compile_resources(
