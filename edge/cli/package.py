@@ -38,6 +38,14 @@ def package(
         Literal["auto", "always", "never"],
         typer.Option(help="Put the model into the APK; auto: up to 160 MB. Else `edge push` brings it."),
     ] = "auto",
+    app_id: Annotated[
+        str | None, typer.Option("--id", metavar="ID", help="Application id. [default: dev.edge.app]")
+    ] = None,
+    title: Annotated[str | None, typer.Option(metavar="TEXT", help="Name under the icon.")] = None,
+    app_version: Annotated[
+        str | None, typer.Option("--app-version", metavar="X.Y.Z", help="Version. [default: edge's]")
+    ] = None,
+    icon: Annotated[Path | None, typer.Option(metavar="FILE", help="Icon: a square picture.")] = None,
     keystore: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Sign with a key of your own. [default: a debug key]"),
@@ -62,6 +70,10 @@ def package(
     name = bundle.resolve().stem if bundle.is_file() else bundle.resolve().name
     if app != "android":
         for option, value in (
+            ("--id", app_id),
+            ("--title", title),
+            ("--app-version", app_version),
+            ("--icon", icon),
             ("--keystore", keystore),
             ("--key-alias", key_alias),
             ("--password-file", password_file),
@@ -72,10 +84,12 @@ def package(
         return
     from edge.packaging.android import Request
     from edge.packaging.android import package as run
+    from edge.packaging.identity import Identity
 
     request = Request(
         model=bundle,
         output=output or Path(f"{name}.apk"),
+        identity=Identity(app_id, title, app_version, icon),
         variant=variant,
         embed=embed,
         keystore=keystore,

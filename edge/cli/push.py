@@ -18,6 +18,10 @@ def push(
     variant: Annotated[
         str | None, typer.Option(metavar="NAME", help="Variant of the bundle. [default: its first GGUF]")
     ] = None,
+    app: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="The app's --id of `edge package`. [default: dev.edge.app]"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Result as JSON on stdout.")] = False,
 ) -> None:
     """Bring a model to a phone, into the app's own folder.
@@ -28,7 +32,7 @@ def push(
     from edge.packaging.push import push as run
 
     progress = console.open_progress(quiet=as_json)
-    report = run(model, variant, serial, progress)
+    report = run(model, variant, serial, app, progress)
     progress.done()
     if as_json:
         console.write_json(report.to_data())

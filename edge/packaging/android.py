@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +21,12 @@ from edge.packaging import (
     tools,
 )
 from edge.packaging.apk import Entry
+from edge.packaging.identity import EDGE, Identity
 from edge.progress import Progress
 from edge.units import size as readable
 
 APP = Path(__file__).parents[1] / "apps" / "android"
+MANIFEST = APP / "AndroidManifest.xml"
 EMBED_BYTES = 160_000_000
 """A model up to this size goes into the APK: with the libraries and the page (about 13 MB) it stays under the 200 MB
 that Google Play takes, and a phone keeps a second copy of it, for llama.cpp maps a plain file."""
@@ -42,6 +42,7 @@ class Request:
 
     model: Path
     output: Path
+    identity: Identity = EDGE
     variant: str | None = None
     embed: Embed = "auto"
     keystore: Path | None = None
@@ -75,8 +76,10 @@ def package(request: Request, progress: Progress) -> Report:
     Raises PackageError where tools are missing or a check fails, and what `phone_model.load`, `signing.own_key` and
     `parts.fetch` raise.
     """
+    who = request.identity
+    who.check()
     found = tools.find()
-    name = manifest_lint.package_of(APP / "AndroidManifest.xml")
+    name = who.id or manifest_lint.package_of(MANIFEST)
     if request.keystore:
         key = signing.own_key(found, request.keystore, request.key_alias, request.password_file)
     else:
@@ -88,7 +91,11 @@ def package(request: Request, progress: Progress) -> Report:
         work = folder / "work"
         work.mkdir()
         libraries = _libraries(work, progress)
-        entries = [*_code(found, work, progress), *_files(APP / "www", "assets/www"), *_licences(progress)]
+        entries = [
+            *_code(found, who, work, progress),
+            *_files(APP / "www", "assets/www"),
+            *_licences(progress),
+        ]
         entries += [Entry(f"lib/{manifest_lint.ABI}/{file.name}", file) for file in libraries]
         if embedded:
             entries += [
@@ -103,11 +110,11 @@ def package(request: Request, progress: Progress) -> Report:
         signing.sign(found, key, unsigned, signed, manifest_lint.MIN_SDK)
         certificate = signing.verify(found, signed)
         apk.align_check(found, signed)
-        manifest_lint.check_badging(found, signed, name, app_version())
+        manifest_lint.check_badging(found, signed, name, who.version_name())
         report = Report(
             output=request.output,
             package=name,
-            version=app_version(),
+            version=who.version_name(),
             model=model.id,
             embedded=embedded,
             bytes=signed.stat().st_size,
@@ -122,20 +129,6 @@ def package(request: Request, progress: Progress) -> Report:
     return report
 
 
-def app_version() -> str:
-    """The version of edge, which is the app's."""
-    try:
-        return version("edge")
-    except PackageNotFoundError:
-        return "0.0.0"
-
-
-def _version_code() -> int:
-    """What Android compares: 1.2.3 is 10203."""
-    major, minor, patch = (*(int(word) for word in re.findall(r"\d+", app_version())), 0, 0, 0)[:3]
-    return max(1, 10000 * major + 100 * minor + patch)
-
-
 def _libraries(work: Path, progress: Progress) -> list[Path]:
     """The app's own library and llama.cpp's for each kind of CPU, each checked."""
     llama, zig = parts.fetch("llama.rn", progress), parts.fetch("zig", progress)
@@ -147,19 +140,12 @@ def _libraries(work: Path, progress: Progress) -> list[Path]:
     return libraries
 
 
-def _code(found: tools.Tools, work: Path, progress: Progress) -> list[Entry]:
+def _code(found: tools.Tools, who: Identity, work: Path, progress: Progress) -> list[Entry]:
     """The manifest and resources, and classes.dex."""
     dx = parts.fetch("dx", progress)
     progress.stage("compile Java")
     classes = dex.build(found, dx, APP / "stubs", (APP / "java" / "core", APP / "java" / "app"), work)
-    compiled = apk.compile_resources(
-        found,
-        APP / "AndroidManifest.xml",
-        APP / "res",
-        work,
-        version_code=_version_code(),
-        version_name=app_version(),
-    )
+    compiled = apk.compile_resources(found, MANIFEST, who.resources(APP / "res", work), work, who)
     return [*compiled, Entry("classes.dex", classes)]
 
 
@@ -181,9 +167,10 @@ def _texts(model: Path) -> list[Path]:
 
 
 def _notes(request: Request, size: int, *, embedded: bool, debug: bool) -> list[str]:
-    notes = []
+    notes = [f"`adb install -r {request.output}` puts it on a phone"]
     if not embedded:
-        notes.append(f"the model is not in the APK: `edge push {request.model}` brings it to a phone")
+        app = f" --app {request.identity.id}" if request.identity.id else ""
+        notes.append(f"the model is not in the APK: `edge push {request.model}{app}` brings it to a phone")
     if size > apk.STORE_BYTES:
         notes.append(
             f"over {readable(apk.STORE_BYTES)}, which is all that Google Play takes; `adb install` takes it"

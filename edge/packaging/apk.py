@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.errors import PackageError
+from edge.packaging.identity import Identity
 from edge.packaging.tools import Tools, run
 
 ALIGNMENT = 4
@@ -41,29 +42,25 @@ class Entry:
 
 
 def compile_resources(
-    tools: Tools, manifest: Path, resources: Path, work: Path, *, version_code: int, version_name: str
+    tools: Tools, manifest: Path, resources: Path, work: Path, identity: Identity
 ) -> list[Entry]:
     """The binary manifest, resources.arsc and the files of res/, as aapt makes them."""
     compiled = work / "resources.apk"
-    run(
-        [
-            *(
-                tools.aapt,
-                "package",
-                "-f",
-                "-M",
-                manifest,
-                "-S",
-                resources,
-                "-I",
-                tools.framework,
-                "-F",
-                compiled,
-            ),
-            *("--version-code", str(version_code), "--version-name", version_name),
-        ],
-        "aapt",
-    )
+    words: list[str | Path] = [
+        tools.aapt,
+        "package",
+        "-f",
+        "-M",
+        manifest,
+        "-S",
+        resources,
+        "-I",
+        tools.framework,
+    ]
+    if identity.id:
+        words += ["--rename-manifest-package", identity.id]
+    words += ["--version-code", str(identity.version_code()), "--version-name", identity.version_name()]
+    run([*words, "-F", compiled], "aapt")
     with zipfile.ZipFile(compiled) as archive:
         return [Entry(name, archive.read(name)) for name in archive.namelist()]
 

@@ -83,7 +83,7 @@ def check_badging(tools: Tools, apk: Path, package: str, version_name: str) -> N
         "package": rf"^package: name='{re.escape(package)}' .*versionName='{re.escape(version_name)}'",
         "minSdkVersion": rf"^sdkVersion:'{MIN_SDK}'$",
         "targetSdkVersion": rf"^targetSdkVersion:'{TARGET_SDK}'$",
-        "launcher": rf"^launchable-activity: name='{re.escape(package)}\.\w+'",
+        "launcher": r"^launchable-activity: name='dev\.edge\.app\.\w+'",
         "native code": rf"^native-code: '{ABI}'$",
     }
     wrong = [name for name, pattern in wanted.items() if not re.search(pattern, told, re.MULTILINE)]

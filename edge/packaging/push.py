@@ -10,6 +10,7 @@ from typing import Any
 from converters.errors import DeviceError
 from edge.packaging import adb, android, manifest_lint, phone_model
 from edge.packaging.adb import Phone
+from edge.packaging.identity import Identity
 from edge.packaging.phone_model import PhoneModel
 from edge.progress import Progress
 from edge.units import size as readable
@@ -35,14 +36,16 @@ class Report:
         return dict(vars(self))
 
 
-def push(model: Path, variant: str | None, serial: str | None, progress: Progress) -> Report:
+def push(model: Path, variant: str | None, serial: str | None, app: str | None, progress: Progress) -> Report:
     """Bring a bundle's GGUF, or a GGUF file, to the phone with its model.json, which is written last.
 
+    `app`: the application id, None for edge's own.
     Raises DeviceError for a phone that is not there, is no arm64, lacks the app or the space, or is lost; and what
     `phone_model.load` raises.
     """
+    Identity(app).check()
     phone = adb.find(serial)
-    package = manifest_lint.package_of(android.APP / "AndroidManifest.xml")
+    package = app or manifest_lint.package_of(android.MANIFEST)
     _check_phone(phone, package)
     progress.stage(f"check {model.name}", phone_model.size(model))
     described = phone_model.load(model, variant, progress.advance)

@@ -8,7 +8,6 @@ import io
 import json
 import random
 import re
-import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmarks.random_checkpoint import ALL_SHAPES
 from converters.errors import SourceError
@@ -47,6 +47,27 @@ def built(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Built:
         for name in ("app.apk", "again.apk"):
             assert cli.main(["package", str(folder / "bundle"), "-o", str(folder / name), "--json"]) == 0
     return Built(folder / "bundle", folder / "app.apk")
+
+
+def test_an_app_of_ones_own(built: Built, tmp_path: Path) -> None:
+    """Application id, name, version and icon reach the APK; a name's characters mean nothing to aapt."""
+    title = """It's @"me" <&> \\n?"""
+    Image.new("RGB", (200, 200), (128, 32, 32)).save(tmp_path / "icon.png")
+    words = ["package", str(built.bundle), "-o", str(tmp_path / "own.apk"), "--id", "com.example.chat"]
+    words += ["--title", title, "--app-version", "2.3.4", "--icon", str(tmp_path / "icon.png")]
+    assert cli.main(words) == 0
+    told = subprocess.run(
+        ["aapt", "dump", "badging", tmp_path / "own.apk"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "package: name='com.example.chat' versionCode='2003004' versionName='2.3.4'" in told
+    assert "launchable-activity: name='dev.edge.app.MainActivity'" in told, "the class keeps its name"
+    with zipfile.ZipFile(tmp_path / "own.apk") as archive:
+        assert title.encode() in archive.read("resources.arsc")
+        (icon,) = [name for name in archive.namelist() if "ic_foreground" in name]
+        with Image.open(io.BytesIO(archive.read(icon))) as opened:
+            layer = opened.convert("RGBA")
+            assert layer.getpixel((216, 216)) == (128, 32, 32, 255)
+            assert layer.getpixel((0, 0))[3] == 0, "what launchers cut away is empty"
 
 
 def test_the_same_bundle_and_key_give_the_same_bytes(built: Built) -> None:

@@ -57,6 +57,16 @@ def push(model: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     return code, told.out or told.err
 
 
+def test_it_goes_to_the_app_that_is_named(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone = fake_adb.install(tmp_path, package="com.example.chat")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert cli.main(["push", str(bundle)]) == 1, "edge's own app is not there"
+    assert cli.main(["push", str(bundle), "--app", "com.example.chat"]) == 0
+    assert list(phone.glob("sdcard/Android/data/com.example.chat/files/models/*/model.gguf"))
+
+
 def test_what_lies_on_the_phone_is_the_model_and_its_description(
     bundle: Path, phone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from filelock import FileLock
+from PIL import Image
 
 from edge.packaging import (
     android,
@@ -29,6 +30,7 @@ from edge.packaging import (
     tools,
 )
 from edge.packaging.apk import Entry
+from edge.packaging.identity import Identity
 from tests import needs
 from tests.messages import World, case
 
@@ -209,6 +211,24 @@ def a_library_that_no_phone_loads(world: World) -> None:
 
 
 @case
+def identities_that_are_refused(world: World) -> None:
+    words = ("package", "bundle")
+    world.edge(*words, "--id", "chat")
+    world.edge(*words, "--title", " ")
+    world.edge(*words, "--app-version", "1.2000")
+    Image.new("RGB", (200, 100)).save(world.path / "wide.png")
+    (world.path / "text.png").write_text("a picture")
+    data = (world.path / "wide.png").read_bytes()
+    (world.path / "cut.png").write_bytes(data[: len(data) // 2])
+    for name in ("wide.png", "text.png", "cut.png", "nowhere.png"):
+        world.edge(*words, "--icon", name)
+    with mock.patch.object(Image, "MAX_IMAGE_PIXELS", 1000):
+        world.edge(*words, "--icon", "wide.png")
+    world.edge(*words, "--app", "web", "--id", "com.example.chat")
+    world.edge("push", "bundle", "--app", "chat")
+
+
+@case
 def sources_that_are_not_there(world: World) -> None:
     needs.android_tools()
     world.call(dex.build, tools.find(), world.path, world.path / "stubs", (), world.path)
@@ -257,10 +277,7 @@ def archives_that_are_refused(world: World) -> None:
 def an_apk_that_does_not_say_what_it_is(world: World) -> None:
     needs.android_tools()
     found = tools.find()
-    manifest = android.APP / "AndroidManifest.xml"
-    entries = apk.compile_resources(
-        found, manifest, android.APP / "res", world.path, version_code=1, version_name="1.0"
-    )
+    entries = apk.compile_resources(found, android.MANIFEST, android.APP / "res", world.path, Identity())
     apk.write(world.path / "a.apk", entries, nothing)
     world.call(manifest_lint.check_badging, found, world.path / "a.apk", "dev.edge.app", "2.0")
     key = signing.Key(world.path / "key", "edge-debug", "secret-password")
