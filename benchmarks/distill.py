@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks import results
 from edge.cli.console import open_progress, table
 from edge.distill import distill
 from edge.distilling.data import pieces, read_words
@@ -129,10 +130,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
-    results = options.directory / "results.jsonl"
-    rows: list[Row] = (
-        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    )
+    rows: list[Row] = results.read(options.directory)
     teacher = resolve(options.teacher).directory
     text = training_text(options.texts, options.directory, options.steps * options.batch * options.length)
     for seed in range(options.seeds):
@@ -159,8 +157,7 @@ def main() -> None:
             rows.append(
                 {"method": method, "seed": seed, **measure_one(request, options.texts, options.windows)}
             )
-            with results.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
+            results.append(options.directory, rows[-1])
     print(f"teacher: {told(measure(teacher, teacher, options.texts, options.windows, options.length))}")
     print(f"cut: {told(measure_cut(teacher, options.directory / 'cut', options.texts, options))}")
     print("\n".join(summary(rows)))

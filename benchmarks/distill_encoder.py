@@ -11,7 +11,6 @@ table gives mean and standard deviation over the seeds, of the difference from F
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import results
 from benchmarks.distill import METHODS
 from edge.cli.console import open_progress, table
 from edge.distill import distill
@@ -153,8 +153,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
-    results = options.directory / "results.jsonl"
-    rows: list[Row] = [json.loads(r) for r in results.read_text().splitlines()] if results.exists() else []
+    rows: list[Row] = results.read(options.directory)
     teacher = train_teacher(options)
     own = accuracy(teacher, options.task, options.count, options.length, options.device)
     print(f"teacher: {100 * own:.2f} % of {options.count} passages", flush=True)
@@ -163,8 +162,7 @@ def main() -> None:
         for method in options.methods:
             if not any(r["seed"] == seed and r["method"] == method for r in rows):
                 rows.append(train_student(teacher, text, method, seed, options))
-                with results.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+                results.append(options.directory, rows[-1])
     print("\n".join(summary(rows)))
 
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import shutil
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from benchmarks import results
 from benchmarks.distill import MEASURED, measure, training_text
 from converters.checkpoint import Checkpoint
 from edge.cli.console import open_progress, table
@@ -78,8 +78,7 @@ def main() -> None:
     parser.add_argument("--heal", action="store_true")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
-    results = options.directory / "results.jsonl"
-    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    rows = results.read(options.directory)
     source = resolve(options.model).directory
     training = {name: getattr(options, name) for name in ("steps", "batch", "length", "rate")}
     text = training_text(options.texts, options.directory, options.steps * options.batch * options.length)
@@ -87,8 +86,7 @@ def main() -> None:
     def tell(name: str, directory: Path, parameters: int | None) -> None:
         found = measure(directory, source, options.texts, options.windows, options.length)
         rows.append({"name": name, "parameters": parameters, **found})
-        with results.open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        results.append(options.directory, rows[-1])
 
     if not rows:
         tell("as it came", source, None)

@@ -11,7 +11,6 @@ the table and two charts, DIR/size.svg and DIR/speed.svg, with the Pareto front 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import results
 from benchmarks.distill import training_text
 from benchmarks.pareto_measures import Row, Subject, decode_ratios, reference_of
 from benchmarks.pareto_measures import divergences as divergences_of
@@ -89,8 +89,7 @@ def add(options: argparse.Namespace, rows: list[Row], plans: Mapping[str, Plan])
                 "windows": options.windows,
             }
         )
-        with (options.directory / "results.jsonl").open("a") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        results.append(options.directory, rows[-1])
 
 
 def lines(rows: Sequence[Row], kept: Sequence[bool]) -> list[str]:
@@ -155,8 +154,7 @@ def main() -> None:
     if options.plans:
         plans = {name: plan["step"] for name, plan in tomllib.loads(options.plans.read_text("utf-8")).items()}
     plans = {name: plans[name] for name in options.only or plans}
-    results = options.directory / "results.jsonl"
-    rows = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    rows = results.read(options.directory)
     add(options, rows, plans)
     print("\n".join(lines(rows, front([(r["bytes"], -r["speed"][0], r["kl"][0]) for r in rows]))))
     for name, svg in charts(rows).items():

@@ -10,7 +10,6 @@ mean and standard deviation over the seeds. More than a smoke test takes hours: 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, get_args
 
+from benchmarks import results
 from benchmarks.distill import MEASURED, measure, training_text
 from edge.cli.console import open_progress, table
 from edge.prune import PruneRequest, prune
@@ -90,10 +90,7 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
     options.directory.mkdir(parents=True, exist_ok=True)
-    results = options.directory / "results.jsonl"
-    rows: list[Row] = (
-        [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
-    )
+    rows: list[Row] = results.read(options.directory)
     model = resolve(options.model).directory
     text = training_text(options.texts, options.directory, options.steps * options.batch * options.length)
     for seed in range(options.seeds):
@@ -103,8 +100,7 @@ def main() -> None:
                 if any({name: r[name] for name in key} == key for r in rows):
                     continue
                 rows.append(key | measure_one(options, settings_of(options, what, score, seed), text, model))
-                with results.open("a") as file:
-                    file.write(json.dumps(rows[-1]) + "\n")
+                results.append(options.directory, rows[-1])
     own = measure(model, model, options.texts, options.windows, options.length)
     print(f"unpruned: {', '.join(f'{name} {value:.3f}' for name, value in own.items())}")
     print("\n".join(summary(rows)))

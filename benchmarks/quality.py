@@ -15,7 +15,6 @@ the last one ended. The table is Markdown on stdout.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from benchmarks import results
 from benchmarks.contenders import CONTENDERS, Contender, Subject
 from benchmarks.llama_tools import llama_tools
 from benchmarks.quality_measures import on_task, on_text
@@ -72,10 +72,6 @@ def windows_text(checkpoint: Path, file: Path) -> Path:
     return file
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def missing(
     done: list[dict[str, Any]], model: str, contenders: list[Contender], tests: list[str], windows: int
 ) -> Iterator[tuple[Contender, list[str]]]:
@@ -89,12 +85,11 @@ def missing(
 
 def run(subject: Subject, contenders: list[Contender], options: argparse.Namespace) -> None:
     """Make and measure what is missing of one model. A contender that cannot be made is told on stderr."""
-    results: Path = options.work / "results.jsonl"
     texts = {
         name: file.read_text()[:CHARACTERS] for name, file in write_texts(options.work / "texts").items()
     }
     tests = [*options.texts, *options.tasks]
-    todo = list(missing(read(results), subject.name, contenders, tests, options.windows))
+    todo = list(missing(results.read(options.work), subject.name, contenders, tests, options.windows))
     if not todo:
         return
     with Checkpoint.open(subject.checkpoint) as checkpoint:
@@ -117,8 +112,7 @@ def run(subject: Subject, contenders: list[Contender], options: argparse.Namespa
                         row |= on_text(made, reference, texts[name], options.windows, options.threads)
                     else:
                         row |= on_task(made, name, options.threads)
-                    with results.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
+                    results.append(options.work, row)
                     shown = row.get("kl_mean") or row["accuracy"]
                     print(
                         f"{subject.name} {contender.scope}:{contender.name} {name} {shown[0]:.4f}",
@@ -156,8 +150,8 @@ def main() -> None:
             threads=options.threads,
         )
         run(subject, contenders, options)
-    results = [r for r in read(options.work / "results.jsonl") if r["windows"] == options.windows]
-    print(table(results, options.models, options.texts))
+    rows = [r for r in results.read(options.work) if r["windows"] == options.windows]
+    print(table(rows, options.models, options.texts))
 
 
 if __name__ == "__main__":
