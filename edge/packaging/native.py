@@ -49,7 +49,7 @@ def jni_headers() -> tuple[Path, Path]:
     javac = shutil.which("javac")
     if javac is None:
         raise UnsupportedError(
-            "building the app needs a JDK: there is no javac", hint="apt-get install default-jdk-headless"
+            "building the app needs a JDK: there is no javac", hint="apt-get install openjdk-17-jdk-headless"
         )
     include = Path(javac).resolve().parents[1] / "include"
     return include, include / "linux"
