@@ -24,21 +24,45 @@ TIMEOUT = 300
 
 
 @dataclass(frozen=True)
+class Answer:
+    """tokens: chosen greedily; text: theirs, UTF-8; logits: (tokens, vocabulary) float32, what each was chosen from."""
+
+    tokens: list[int]
+    text: bytes
+    logits: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Phone:
-    """root: where the arm64 linker lies; harness: the program; shims: libraries in place of Android's own."""
+    """root: where the arm64 linker lies; harness, hwcap: programs; shims: libraries in place of Android's own."""
 
     root: Path
     harness: Path
+    hwcap: Path
     shims: Path
 
-    def run(
-        self, cpu: str, edge: Path, llama: Path, gguf: Path, prompt: str, count: int, logits: Path
-    ) -> subprocess.CompletedProcess[str]:
-        """Answer greedily on a CPU model of qemu; tokens on stdout, a line each."""
-        variables = f"LD_LIBRARY_PATH={self.shims}:{llama.parent}", f"LD_PRELOAD={self.shims / 'liblog.so'}"
-        command = [str(QEMU), "-L", str(self.root), "-cpu", cpu, "-E", variables[0], "-E", variables[1]]
-        words = (self.harness, edge, llama, gguf, prompt, count, logits)
-        return subprocess.run([*command, *map(str, words)], capture_output=True, text=True, timeout=TIMEOUT)
+    def answer(self, cpu: str, edge: Path, llama: Path, gguf: Path, prompt: str, count: int) -> Answer:
+        """Answer greedily on a CPU model of qemu with the app's library `edge` and llama.cpp's `llama`.
+
+        Raises CalledProcessError with what was printed; its returncode is minus the signal that ended the program.
+        """
+        logits = self.harness.with_name("logits.bin")
+        shims = f"LD_LIBRARY_PATH={self.shims}:{llama.parent}", f"LD_PRELOAD={self.shims / 'liblog.so'}"
+        variables = [word for shim in shims for word in ("-E", shim)]
+        printed = self._run(cpu, *variables, self.harness, edge, llama, gguf, prompt, count, logits)
+        lines = [line.partition(" ") for line in printed.splitlines()]
+        tokens = [int(token) for token, _, _ in lines]
+        text = bytes.fromhex("".join(digits for _, _, digits in lines))
+        return Answer(tokens, text, np.fromfile(logits, np.float32).reshape(len(tokens), -1))
+
+    def capabilities(self, cpu: str) -> tuple[int, int]:
+        """AT_HWCAP and AT_HWCAP2 of a CPU model."""
+        first, second = self._run(cpu, self.hwcap).split()
+        return int(first, 16), int(second, 16)
+
+    def _run(self, cpu: str, *words: object) -> str:
+        command = [str(QEMU), "-L", str(self.root), "-cpu", cpu, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
 
 
 def build(output: Path) -> Phone:
@@ -51,7 +75,8 @@ def build(output: Path) -> Phone:
     empty.write_text("int android_stands_here;\n")
     _run(*shared, "-Wl,-soname,libandroid.so", empty, "-o", shims / "libandroid.so")
     _run(*_ZIG, "-O1", "-dynamic", "-rdynamic", *include, HERE / "harness.c", "-o", output / "harness")
-    return Phone(musl(output / "root"), output / "harness", shims)
+    _run(*_ZIG, "-dynamic", HERE / "hwcap.c", "-o", output / "hwcap")
+    return Phone(musl(output / "root"), output / "harness", output / "hwcap", shims)
 
 
 def musl(root: Path) -> Path:
@@ -65,10 +90,6 @@ def musl(root: Path) -> Path:
     (package,) = root.glob("musl_*_arm64.deb")
     subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
     return root
-
-
-def read_logits(file: Path) -> NDArray[np.float32]:
-    return np.fromfile(file, np.float32)
 
 
 def _run(*command: str | Path) -> None:

