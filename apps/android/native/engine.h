@@ -30,7 +30,10 @@ static inline struct engine *engine_of(jlong handle) {
 jbyteArray to_bytes(JNIEnv *env, const char *text, size_t size);
 jintArray to_ints(JNIEnv *env, const jint *values, jsize count);
 
-// A copy with a zero after its end, to be freed; NULL without memory.
+// A copy with a zero after its end, to be freed; NULL with a pending OutOfMemoryError.
 char *from_bytes(JNIEnv *env, jbyteArray array);
+
+// As malloc, never of 0 bytes; NULL with a pending OutOfMemoryError.
+void *allocate(JNIEnv *env, size_t count, size_t size);
 
 #endif

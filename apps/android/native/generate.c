@@ -14,21 +14,24 @@ NATIVE(jint, rewind)(JNIEnv *env, jclass class, jlong handle, jint position) {
 NATIVE(jint, decode)(JNIEnv *env, jclass class, jlong handle, jintArray tokens, jint from, jint count) {
     (void)class;
     struct engine *engine = engine_of(handle);
-    llama_token *batch = malloc(sizeof *batch * (size_t)count);
+    llama_token *batch = allocate(env, (size_t)count, sizeof *batch);
     if (!batch) return -1;
+    int32_t result = -1;
     (*env)->GetIntArrayRegion(env, tokens, from, count, batch);
-    int32_t result = llama.llama_decode(engine->context, llama.llama_batch_get_one(batch, count));
+    if (!(*env)->ExceptionCheck(env))
+        result = llama.llama_decode(engine->context, llama.llama_batch_get_one(batch, count));
     free(batch);
     return result;
 }
 
-// Logits after the last token.
+// Logits after the last token; NULL when there are none.
 NATIVE(jfloatArray, logits)(JNIEnv *env, jclass class, jlong handle) {
     (void)class;
     struct engine *engine = engine_of(handle);
+    const float *logits = llama.llama_get_logits_ith(engine->context, -1);
     jsize size = llama.llama_vocab_n_tokens(engine->vocab);
-    jfloatArray array = (*env)->NewFloatArray(env, size);
-    if (array) (*env)->SetFloatArrayRegion(env, array, 0, size, llama.llama_get_logits_ith(engine->context, -1));
+    jfloatArray array = logits ? (*env)->NewFloatArray(env, size) : NULL;
+    if (array) (*env)->SetFloatArrayRegion(env, array, 0, size, logits);
     return array;
 }
 
@@ -52,11 +55,13 @@ NATIVE(void, sampler)
 }
 
 // The next token. penalty (arXiv 1909.05858, section 4.1) divides the logits of `seen`, distinct tokens, where they are
-// positive and multiplies them where not; in place, for the next decode writes them anew.
+// positive and multiplies them where not; in place, for the next decode writes them anew. -1 where there are no logits to
+// choose from: llama.cpp would abort the app.
 NATIVE(jint, sample)(JNIEnv *env, jclass class, jlong handle, jintArray seen, jfloat penalty) {
     (void)class;
     struct engine *engine = engine_of(handle);
     float *logits = llama.llama_get_logits_ith(engine->context, -1);
+    if (!logits) return -1;
     jsize count = (*env)->GetArrayLength(env, seen);
     for (jsize i = 0; i < count; i++) {
         jint token;

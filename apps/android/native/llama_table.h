@@ -12,7 +12,7 @@
 #define LLAMA_FUNCTIONS(X)                                                                                           \
     X(llama_backend_init) X(llama_log_set)                                                                           \
     X(llama_model_default_params) X(llama_model_load_from_file) X(llama_model_free) X(llama_model_get_vocab)         \
-    X(llama_model_meta_val_str) X(llama_model_n_ctx_train)                                                           \
+    X(llama_model_meta_val_str) X(llama_model_n_ctx_train) X(llama_model_has_encoder) X(llama_vocab_type)            \
     X(llama_context_default_params) X(llama_init_from_model) X(llama_free) X(llama_get_memory)                       \
     X(llama_memory_clear) X(llama_memory_seq_rm) X(llama_batch_get_one) X(llama_decode) X(llama_get_logits_ith)      \
     X(llama_vocab_n_tokens) X(llama_vocab_is_control) X(llama_vocab_is_eog) X(llama_vocab_bos) X(llama_vocab_eos)    \

@@ -61,6 +61,10 @@ static bool on_progress(float fraction, void *data) {
     return more && !(*env)->ExceptionCheck(env);
 }
 
+static jmethodID method_on(JNIEnv *env, jobject progress) {
+    return (*env)->GetMethodID(env, (*env)->GetObjectClass(env, progress), "on", "(D)Z");
+}
+
 static void destroy(JNIEnv *env, struct engine *engine) {
     if (engine->sampler) llama.llama_sampler_free(engine->sampler);
     if (engine->context) llama.llama_free(engine->context);
@@ -75,11 +79,13 @@ NATIVE(jlong, load)(JNIEnv *env, jclass class, jbyteArray path, jobject flag, jo
     log_size = 0;
     struct engine *engine = calloc(1, sizeof *engine);
     char *name = from_bytes(env, path);
-    if (engine && name) {
+    jmethodID on = (*env)->ExceptionCheck(env) ? NULL : method_on(env, progress);
+    if (engine && name && on) {
         engine->flag = (*env)->NewGlobalRef(env, flag);
         engine->cancel = (*env)->GetDirectBufferAddress(env, flag);
-        jclass type = (*env)->GetObjectClass(env, progress);
-        struct loading loading = {env, progress, (*env)->GetMethodID(env, type, "on", "(D)Z"), engine};
+    }
+    if (engine && engine->flag && engine->cancel) {
+        struct loading loading = {env, progress, on, engine};
         struct llama_model_params params = llama.llama_model_default_params();
         params.n_gpu_layers = 0;
         params.progress_callback = on_progress;
@@ -98,6 +104,14 @@ NATIVE(jlong, load)(JNIEnv *env, jclass class, jbyteArray path, jobject flag, jo
 NATIVE(void, free)(JNIEnv *env, jclass class, jlong handle) {
     (void)class;
     destroy(env, engine_of(handle));
+}
+
+// Whether it has a vocabulary and gives logits token by token; llama.cpp aborts on others when they are asked to speak.
+NATIVE(jboolean, speaks)(JNIEnv *env, jclass class, jlong handle) {
+    (void)env, (void)class;
+    struct engine *engine = engine_of(handle);
+    bool words = llama.llama_vocab_type(engine->vocab) != LLAMA_VOCAB_TYPE_NONE;
+    return words && !llama.llama_model_has_encoder(engine->model);
 }
 
 // A KV cache for n_ctx tokens and the work buffers; false without the memory.

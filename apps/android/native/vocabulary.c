@@ -7,9 +7,17 @@ jbyteArray to_bytes(JNIEnv *env, const char *text, size_t size) {
     return array;
 }
 
+void *allocate(JNIEnv *env, size_t count, size_t size) {
+    void *memory = count > SIZE_MAX / size ? NULL : malloc(count ? count * size : 1);
+    if (memory) return memory;
+    jclass type = (*env)->FindClass(env, "java/lang/OutOfMemoryError");
+    if (type) (*env)->ThrowNew(env, type, "llama.cpp's side of the app");
+    return NULL;
+}
+
 char *from_bytes(JNIEnv *env, jbyteArray array) {
     jsize size = (*env)->GetArrayLength(env, array);
-    char *text = malloc((size_t)size + 1);
+    char *text = allocate(env, (size_t)size + 1, 1);
     if (!text) return NULL;
     (*env)->GetByteArrayRegion(env, array, 0, size, (jbyte *)text);
     text[size] = 0;
@@ -28,7 +36,7 @@ NATIVE(jbyteArray, metadata)(JNIEnv *env, jclass class, jlong handle, jbyteArray
     struct engine *engine = engine_of(handle);
     char *name = from_bytes(env, key), none[1];
     int32_t size = name ? llama.llama_model_meta_val_str(engine->model, name, none, sizeof none) : -1;
-    char *value = size < 0 ? NULL : malloc((size_t)size + 1);
+    char *value = size < 0 ? NULL : allocate(env, (size_t)size + 1, 1);
     jbyteArray array = NULL;
     if (value) {
         llama.llama_model_meta_val_str(engine->model, name, value, (size_t)size + 1);
@@ -56,7 +64,7 @@ NATIVE(jintArray, tokens)(JNIEnv *env, jclass class, jlong handle, jboolean ends
     (void)class;
     const struct llama_vocab *vocab = engine_of(handle)->vocab;
     jint size = llama.llama_vocab_n_tokens(vocab), eos = llama.llama_vocab_eos(vocab), count = 0;
-    jint *found = malloc(sizeof(jint) * (size_t)size);
+    jint *found = allocate(env, (size_t)size, sizeof *found);
     if (!found) return NULL;
     for (jint token = 0; token < size; token++) {
         bool end = llama.llama_vocab_is_eog(vocab, token) || token == eos;
@@ -71,15 +79,21 @@ NATIVE(jintArray, tokens)(JNIEnv *env, jclass class, jlong handle, jboolean ends
 NATIVE(jintArray, tokenize)(JNIEnv *env, jclass class, jlong handle, jbyteArray utf8, jboolean special) {
     (void)class;
     struct engine *engine = engine_of(handle);
-    jsize size = (*env)->GetArrayLength(env, utf8), capacity = size + 8;
+    jsize size = (*env)->GetArrayLength(env, utf8);
     char *text = from_bytes(env, utf8);
-    llama_token *found = malloc(sizeof *found * (size_t)capacity);
     jintArray array = NULL;
-    if (text && found) {
-        int32_t count = llama.llama_tokenize(engine->vocab, text, size, found, capacity, false, special);
+    // A token is seldom shorter than a byte. Where it is (a space that the vocabulary has not is the three bytes of
+    // U+2581), llama.cpp says how many there are, as a number below 0.
+    int32_t count = -(size < INT32_MAX - 8 ? size + 8 : INT32_MAX);
+    while (text && !array && count < 0 && count != INT32_MIN) {
+        int32_t capacity = -count;
+        llama_token *found = allocate(env, (size_t)capacity, sizeof *found);
+        if (!found) break;
+        count = llama.llama_tokenize(engine->vocab, text, size, found, capacity, false, special);
         if (count >= 0) array = to_ints(env, found, count);
+        free(found);
+        if (count >= 0 || -(int64_t)count <= capacity) break;
     }
-    free(found);
     free(text);
     return array;
 }
@@ -90,7 +104,7 @@ NATIVE(jbyteArray, piece)(JNIEnv *env, jclass class, jlong handle, jint token, j
     struct engine *engine = engine_of(handle);
     char near[64], *text = near;
     int32_t size = llama.llama_token_to_piece(engine->vocab, token, near, sizeof near, 0, special);
-    if (size < 0 && (text = malloc((size_t)-size)))
+    if (size < 0 && (text = allocate(env, (size_t)-(int64_t)size, 1)))
         size = llama.llama_token_to_piece(engine->vocab, token, text, -size, 0, special);
     jbyteArray array = text ? to_bytes(env, text, size > 0 ? (size_t)size : 0) : NULL;
     if (text != near) free(text);
@@ -103,16 +117,18 @@ NATIVE(jbyteArray, render)(JNIEnv *env, jclass class, jbyteArray source, jobject
     (void)class;
     enum { MOST = 8 };
     struct llama_chat_message messages[MOST];
-    char *texts[MOST], *template = from_bytes(env, source), out[4096];
+    char *texts[MOST] = {NULL}, *template = from_bytes(env, source), out[4096];
     jsize count = (*env)->GetArrayLength(env, contents);
-    for (jsize i = 0; i < count && i < MOST; i++) {
+    bool whole = template && count <= MOST;
+    for (jsize i = 0; whole && i < count; i++) {
         texts[i] = from_bytes(env, (jbyteArray)(*env)->GetObjectArrayElement(env, contents, i));
         const char *role = system && i == 0 ? "system" : (i % 2 == 0) != system ? "user" : "assistant";
         messages[i] = (struct llama_chat_message){role, texts[i]};
+        whole = texts[i] != NULL;
     }
-    int32_t size = count > MOST ? -1 : llama.llama_chat_apply_template(
-        template, messages, (size_t)count, true, out, sizeof out);
-    for (jsize i = 0; i < count && i < MOST; i++) free(texts[i]);
+    int32_t size = -1;
+    if (whole) size = llama.llama_chat_apply_template(template, messages, (size_t)count, true, out, sizeof out);
+    for (jsize i = 0; i < MOST; i++) free(texts[i]);
     free(template);
     return size < 0 || size > (int32_t)sizeof out ? NULL : to_bytes(env, out, (size_t)size);
 }

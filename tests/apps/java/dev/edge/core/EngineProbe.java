@@ -15,7 +15,7 @@ public final class EngineProbe {
     private final int[] prompt;
 
     private EngineProbe(File model) throws Failure {
-        engine = Engine.load(model, 512, 1, cancel, new Engine.Progress() {
+        engine = Engine.load(model, 512, 1, cancel, new Llama.Progress() {
             @Override
             public boolean on(double fraction) {
                 return true;

@@ -3,10 +3,7 @@ package dev.edge.core;
 import java.io.Closeable;
 import java.io.InputStream;
 import java.util.ArrayDeque;
-import java.util.Arrays;
-import java.util.HashSet;
 import java.util.Map;
-import java.util.Set;
 
 /**
  * Speaks PROTOCOL.md. What only tells is answered on the caller's thread; what works runs one after the other on one
@@ -15,35 +12,18 @@ import java.util.Set;
  */
 public final class Controller implements Closeable {
     private static final long STACK = 8L << 20;
-    private static final Set<String> ANSWERS = new HashSet<>(Arrays.asList("chat", "again"));
-    private static final Set<String> INTERRUPTS =
-            new HashSet<>(Arrays.asList("load", "unload", "new", "open", "delete", "remove"));
-    private static final Set<String> TELLS = new HashSet<>(Arrays.asList("hello", "models", "settings", "history", "rename"));
-
-    /** Something for the worker. */
-    private static final class Job {
-        final String type;
-        final Map<String, Object> request;
-        InputStream data;
-        boolean stopped;
-
-        Job(String type, Map<String, Object> request) {
-            this.type = type;
-            this.request = request;
-        }
-    }
 
     private final Events events;
     private final Cancel cancel = new Cancel();
     private final ArrayDeque<Job> queue = new ArrayDeque<>();
-    private final State state;
+    private final Desk desk;
     private final Thread worker;
     private Job running;
     private boolean closed;
 
     public Controller(Platform platform, Events events) {
         this.events = events;
-        this.state = new State(platform, cancel);
+        this.desk = new Desk(platform, cancel);
         this.worker =
                 new Thread(null, new Runnable() {
                     @Override
@@ -64,11 +44,11 @@ public final class Controller implements Closeable {
             Reply reply = new Reply(events, request);
             if (type.equals("stop")) {
                 stop();
-            } else if (TELLS.contains(type)) {
-                state.tell(type, request, reply);
-            } else if (ANSWERS.contains(type) || INTERRUPTS.contains(type)) {
-                State.check(type, request);
-                enqueue(new Job(type, request));
+            } else if (Requests.tells(type)) {
+                desk.teller.tell(type, request, reply);
+            } else if (Requests.answers(type) || Requests.interrupts(type)) {
+                Requests.check(type, request);
+                enqueue(new Job(type, request, null));
             } else {
                 throw new Failure("bad_request", "there is no request " + type, "see PROTOCOL.md");
             }
@@ -81,8 +61,7 @@ public final class Controller implements Closeable {
 
     /** Takes a file that a person picked: NAME.gguf, or NAME.json before it. size: -1 when not known. */
     public void importFile(String name, InputStream data, long size) {
-        Job job = new Job("import", Json.object("type", "import", "name", name, "size", size));
-        job.data = data;
+        Job job = new Job("import", Json.object("type", "import", "name", name, "size", size), data);
         try {
             enqueue(job);
         } catch (Failure failure) {
@@ -97,12 +76,13 @@ public final class Controller implements Closeable {
     private void enqueue(Job job) throws Failure {
         synchronized (queue) {
             if (closed) {
+                job.release();
                 return;
             }
-            if (ANSWERS.contains(job.type) && answering()) {
+            if (Requests.answers(job.type) && answering()) {
                 throw new Failure("busy", "an answer is being written", "stop it first");
             }
-            if (INTERRUPTS.contains(job.type)) {
+            if (Requests.interrupts(job.type)) {
                 stop();
             }
             queue.add(job);
@@ -111,9 +91,9 @@ public final class Controller implements Closeable {
     }
 
     private boolean answering() {
-        boolean found = running != null && ANSWERS.contains(running.type);
+        boolean found = running != null && Requests.answers(running.type);
         for (Job job : queue) {
-            found |= ANSWERS.contains(job.type);
+            found |= Requests.answers(job.type);
         }
         return found;
     }
@@ -149,20 +129,45 @@ public final class Controller implements Closeable {
     private void work() {
         try {
             for (Job job = take(); job != null; job = take()) {
-                Reply reply = new Reply(events, job.request);
-                try {
-                    state.work(job.type, job.request, job.data, reply);
-                } catch (Failure failure) {
-                    reply.error(failure, job.type);
-                } catch (RuntimeException error) {
-                    reply.error(new Failure("engine", String.valueOf(error), "start the app again"), job.type);
-                }
+                perform(job, new Reply(events, job.request));
+                job.release();
             }
         } catch (InterruptedException error) {
             Thread.currentThread().interrupt();
         } finally {
-            state.close();
+            desk.state.unload();
         }
+    }
+
+    private void perform(Job job, Reply reply) {
+        boolean settle = Requests.answers(job.type);
+        try {
+            desk.work(job.type, job.request, job.data, reply);
+        } catch (Failure failure) {
+            settle |= failed(job, failure, reply);
+        } catch (OutOfMemoryError error) {
+            String cause = "the app has no memory left for " + job.type;
+            settle |= failed(job, new Failure("memory_engine", cause, "close other apps, or choose a smaller model"), reply);
+        } catch (RuntimeException | StackOverflowError error) {
+            settle |= failed(job, new Failure("engine", String.valueOf(error), "load the model again"), reply);
+        }
+        if (settle) {
+            // Whoever is told that the app is ready may ask at once: that must not find this answer still running.
+            synchronized (queue) {
+                running = null;
+            }
+            desk.state.settle(reply);
+        }
+    }
+
+    /** Tells of it; whether the model went with it. */
+    private boolean failed(Job job, Failure failure, Reply reply) {
+        boolean lost = failure.code.equals("engine");
+        if (lost) {
+            desk.state.unload();
+        }
+        reply.error(failure, job.type);
+        return lost;
     }
 
     /** Stops what runs, waits for it, and frees the model. */

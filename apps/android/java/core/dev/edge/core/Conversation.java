@@ -13,6 +13,8 @@ final class Conversation {
     long updated;
     /** The title that a person gave it; null for the first question's beginning. */
     String given;
+    /** How often an answer was made anew, while it was open. */
+    int tries;
     /** {role, text} and, of an answer, {reason, numbers}. */
     final List<Map<String, Object>> messages = new ArrayList<>();
 
@@ -55,16 +57,17 @@ final class Conversation {
         return (String) messages.get(index).get("text");
     }
 
-    /** The last question, taken back with its answer; null when there is none. */
-    String takeBack() {
-        if (messages.size() < 2) {
-            return null;
-        }
-        messages.remove(messages.size() - 1);
-        return (String) messages.remove(messages.size() - 1).get("text");
+    /** The question of the last answer; null when there is none. */
+    String lastQuestion() {
+        return messages.size() < 2 ? null : text(messages.size() - 2);
     }
 
-    /** Questions and answers that a prompt shows: not those that were stopped before a word. */
+    /** Drops the last question and its answer. */
+    void takeBack() {
+        messages.subList(messages.size() - 2, messages.size()).clear();
+    }
+
+    /** Questions and answers that a prompt shows: not those that were stopped before a word, nor a question that waits. */
     List<String> spoken() {
         List<String> texts = new ArrayList<>();
         for (int i = 0; i + 1 < messages.size(); i += 2) {

@@ -54,15 +54,18 @@ public final class CpuVariant {
     static String link(File libraries, String cpuinfo) throws Failure {
         List<String> names = choices(cpuinfo);
         names.add(HOST);
-        for (String name : names) {
-            File file = new File(libraries, "lib" + name + ".so");
-            if (file.isFile() && Llama.link(file.getPath().getBytes(Engine.UTF_8)) == 0) {
-                return name;
+        String cause = "none of " + names + " in " + libraries + " can be loaded";
+        try {
+            for (String name : names) {
+                File file = new File(libraries, "lib" + name + ".so");
+                if (file.isFile() && Llama.link(file.getPath().getBytes(Engine.UTF_8)) == 0) {
+                    return name;
+                }
             }
+        } catch (LinkageError error) {
+            // The app's own library, which Llama loads, is missing or for another kind of device.
+            cause = String.valueOf(error.getMessage());
         }
-        throw new Failure(
-                "library",
-                "none of " + names + " in " + libraries + " can be loaded",
-                "install the app again; it needs a 64-bit ARM device");
+        throw new Failure("library", cause, "install the app again; it needs a 64-bit ARM device");
     }
 }

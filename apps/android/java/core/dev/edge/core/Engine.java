@@ -3,7 +3,6 @@ package dev.edge.core;
 import java.io.Closeable;
 import java.io.File;
 import java.nio.charset.Charset;
-import java.util.Arrays;
 import java.util.HashSet;
 import java.util.Set;
 
@@ -29,78 +28,41 @@ public final class Engine implements Closeable {
 
     static final Charset UTF_8 = Charset.forName("UTF-8");
 
-    private static final int BATCH = 256;
-    private static final int REPEAT_WINDOW = 64;
-
     public final int context;
 
+    private final Handle handle;
     private final Cancel cancel;
+    private final Cache cache;
     private final Set<Integer> ends = new HashSet<>();
-    private long model;
-    private int[] cached = new int[0];
 
-    private Engine(long model, int context, Cancel cancel) {
-        this.model = model;
-        this.context = context;
+    private Engine(Handle handle, Cancel cancel) {
+        this.handle = handle;
+        this.context = handle.context;
         this.cancel = cancel;
+        this.cache = new Cache(handle, cancel);
     }
 
-    /**
-     * Maps the file and makes a context of `context` tokens. Failure: file_damaged, not_supported, memory_engine, or
-     * stopped when `cancel` was set meanwhile.
-     */
-    public static Engine load(File file, int context, int threads, Cancel cancel, Progress progress) throws Failure {
-        long model = Llama.load(file.getPath().getBytes(UTF_8), cancel.flag, progress);
-        if (model == 0 && cancel.isSet()) {
-            throw new Failure("stopped", "loading was stopped", "choose a model");
-        }
-        if (model == 0) {
-            throw refusal(file, new String(Llama.log(), UTF_8));
-        }
-        int length = Math.min(context, Llama.trainedContext(model));
-        if (!Llama.context(model, length, threads, Math.min(BATCH, length))) {
-            Llama.free(model);
-            throw memory(length);
-        }
-        Engine engine = new Engine(model, length, cancel);
-        for (int token : Llama.tokens(model, true)) {
+    /** Maps the file and makes a context of at most `context` tokens. Failure: see Handle.open. */
+    static Engine load(File file, int context, int threads, Cancel cancel, Llama.Progress progress) throws Failure {
+        Handle handle = Handle.open(file, context, threads, Cache.BATCH, cancel, progress);
+        Engine engine = new Engine(handle, cancel);
+        for (int token : Llama.tokens(handle.get(), true)) {
             engine.ends.add(token);
         }
         return engine;
     }
 
-    /** Told how much of a model is read; false stops. */
-    public interface Progress extends Llama.Progress {}
-
-    private static Failure memory(int context) {
-        return new Failure(
-                "memory_engine",
-                "there is no memory for a context of " + context + " tokens",
-                "close other apps, or set a shorter context");
+    static Failure stopped() {
+        return new Failure("stopped", "loading was stopped", "choose a model");
     }
 
-    private static Failure refusal(File file, String log) {
-        String[] lines = log.trim().split("\n");
-        String cause = lines[0].trim().isEmpty() ? "llama.cpp gives no reason" : lines[0].trim();
-        if (log.contains("unknown model architecture") || log.contains("unknown pre-tokenizer")) {
-            return new Failure("not_supported", file.getName() + ": " + cause, "update the app, or another model");
-        }
-        if (log.contains("allocate")) {
-            return new Failure("memory_engine", file.getName() + ": " + cause, "close other apps, or a smaller model");
-        }
-        return new Failure("file_damaged", file.getName() + ": " + cause, "copy the file to the device again");
-    }
-
-    private long open() throws Failure {
-        if (model == 0) {
-            throw new Failure("no_model", "no model is loaded", "choose a model");
-        }
-        return model;
+    static Failure failed(int result) {
+        return new Failure("engine", "llama.cpp gave " + result + " while answering", "load the model again");
     }
 
     /** Tokens without BOS; special: the texts of special tokens become those tokens. */
     public synchronized int[] encode(String text, boolean special) throws Failure {
-        int[] tokens = Llama.tokenize(open(), text.getBytes(UTF_8), special);
+        int[] tokens = Llama.tokenize(handle.get(), text.getBytes(UTF_8), special);
         if (tokens == null) {
             throw new Failure("too_long", "the text cannot be split into tokens", "send a shorter text");
         }
@@ -109,20 +71,20 @@ public final class Engine implements Closeable {
 
     /** A value of the file's metadata; null when it is not there. */
     public synchronized String metadata(String key) throws Failure {
-        byte[] value = Llama.metadata(open(), key.getBytes(UTF_8));
+        byte[] value = Llama.metadata(handle.get(), key.getBytes(UTF_8));
         return value == null ? null : new String(value, UTF_8);
     }
 
     /** The token that prompts start with; -1: none. */
     public synchronized int bos() throws Failure {
-        return Llama.bos(open());
+        return Llama.bos(handle.get());
     }
 
     /** The texts that `encode(special)` takes for special tokens. An answer also ends at those of `stop`. */
     public synchronized Set<String> specialTexts(Set<String> stop) throws Failure {
         Set<String> texts = new HashSet<>();
-        for (int token : Llama.tokens(open(), false)) {
-            String text = new String(Llama.piece(model, token, true), UTF_8);
+        for (int token : Llama.tokens(handle.get(), false)) {
+            String text = new String(Llama.piece(handle.get(), token, true), UTF_8);
             if (!text.isEmpty()) {
                 texts.add(text);
             }
@@ -133,21 +95,20 @@ public final class Engine implements Closeable {
         return texts;
     }
 
-    /** Logits after the last token of the cache, for tests. */
-    public synchronized float[] logits() throws Failure {
-        return Llama.logits(open());
-    }
-
     /**
-     * Answers a prompt. What the cache holds of its start is not computed again. Failure: engine; the model is then
-     * good for nothing but `close`.
+     * Answers a prompt. What the cache holds of its start is not computed again. Failure: bad_request for a prompt of no
+     * tokens; engine, and the model is then good for nothing but `close`.
      */
     public synchronized Run generate(int[] prompt, Settings settings, int seed, Sink sink) throws Failure {
+        long model = handle.get();
+        if (prompt.length == 0) {
+            throw new Failure("bad_request", "the message has no words to answer", "ask something");
+        }
         Run run = new Run();
         run.promptTokens = prompt.length;
         long began = System.nanoTime();
-        run.cachedTokens = reuse(prompt);
-        boolean read = append(prompt, run.cachedTokens);
+        run.cachedTokens = cache.keep(prompt);
+        boolean read = cache.append(prompt, run.cachedTokens);
         long readTime = System.nanoTime();
         run.prefillSeconds = (readTime - began) / 1e9;
         if (read) {
@@ -158,7 +119,7 @@ public final class Engine implements Closeable {
                     (float) settings.number("top_p"),
                     (float) settings.number("min_p"),
                     seed);
-            answer(run, settings, sink);
+            answer(model, run, settings, sink);
         } else {
             run.reason = "stopped";
         }
@@ -166,10 +127,13 @@ public final class Engine implements Closeable {
         return run;
     }
 
-    private void answer(Run run, Settings settings, Sink sink) throws Failure {
+    private void answer(long model, Run run, Settings settings, Sink sink) throws Failure {
         float penalty = (float) settings.number("repeat_penalty");
         while (run.reason.isEmpty()) {
-            int token = Llama.sample(model, penalty == 1 ? new int[0] : recent(), penalty);
+            int token = Llama.sample(model, penalty == 1 ? new int[0] : cache.recent(), penalty);
+            if (token < 0) {
+                throw failed(token);
+            }
             run.newTokens++;
             if (ends.contains(token)) {
                 run.reason = "end";
@@ -177,64 +141,17 @@ public final class Engine implements Closeable {
                 run.reason = "stopped";
             } else if (run.newTokens >= settings.integer("max_tokens")) {
                 run.reason = "length";
-            } else if (cached.length >= context) {
+            } else if (cache.length() >= context) {
                 run.reason = "context";
             } else {
-                int from = cached.length;
-                int[] more = Arrays.copyOf(cached, from + 1);
-                more[from] = token;
-                run.reason = append(more, from) ? "" : "stopped";
+                run.reason = cache.append(token) ? "" : "stopped";
             }
         }
-    }
-
-    private int reuse(int[] prompt) throws Failure {
-        open();
-        int same = 0;
-        while (same < cached.length && same < prompt.length - 1 && cached[same] == prompt[same]) {
-            same++;
-        }
-        int kept = Llama.rewind(model, same);
-        cached = Arrays.copyOf(prompt, kept);
-        return kept;
-    }
-
-    /** Runs tokens[from..]; false when it was cancelled between or inside the pieces. */
-    private boolean append(int[] tokens, int from) throws Failure {
-        for (int start = from; start < tokens.length; start += BATCH) {
-            int count = Math.min(BATCH, tokens.length - start);
-            int result = cancel.isSet() ? 2 : Llama.decode(model, tokens, start, count);
-            if (result == 2) {
-                return false;
-            }
-            if (result != 0) {
-                cached = new int[0];
-                throw new Failure("engine", "llama.cpp gave " + result + " while answering", "load the model again");
-            }
-            cached = Arrays.copyOf(tokens, start + count);
-        }
-        return true;
-    }
-
-    private int[] recent() {
-        Set<Integer> seen = new HashSet<>();
-        for (int i = Math.max(0, cached.length - REPEAT_WINDOW); i < cached.length; i++) {
-            seen.add(cached[i]);
-        }
-        int[] tokens = new int[seen.size()];
-        int count = 0;
-        for (int token : seen) {
-            tokens[count++] = token;
-        }
-        return tokens;
     }
 
     /** Waits for the answer that runs (`Cancel` ends it) and frees the model; any later call is a Failure no_model. */
     @Override
     public synchronized void close() {
-        if (model != 0) {
-            Llama.free(model);
-            model = 0;
-        }
+        handle.free();
     }
 }

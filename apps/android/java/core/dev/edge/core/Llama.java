@@ -2,7 +2,10 @@ package dev.edge.core;
 
 import java.nio.ByteBuffer;
 
-/** The functions of native/*.c. All text is UTF-8 bytes: JNI's own strings are not. Only Engine calls them. */
+/**
+ * The functions of native/*.c. All text is UTF-8 bytes: JNI's own strings are not. Memory that cannot be had is an
+ * OutOfMemoryError. No two calls for one model may run at the same time: Engine sees to that.
+ */
 final class Llama {
     /** Told how much of a model is read. */
     interface Progress {
@@ -27,6 +30,9 @@ final class Llama {
 
     static native void free(long model);
 
+    /** Whether it has a vocabulary and gives logits of it token by token. */
+    static native boolean speaks(long model);
+
     static native boolean context(long model, int tokens, int threads, int batch);
 
     static native byte[] metadata(long model, byte[] key);
@@ -45,10 +51,12 @@ final class Llama {
 
     static native int decode(long model, int[] tokens, int from, int count);
 
+    /** After the last token; null when there are none. */
     static native float[] logits(long model);
 
     static native void sampler(long model, float temperature, int topK, float topP, float minP, int seed);
 
+    /** -1 when there are no logits to choose from. */
     static native int sample(long model, int[] seen, float penalty);
 
     static native byte[] render(byte[] template, byte[][] contents, boolean system);

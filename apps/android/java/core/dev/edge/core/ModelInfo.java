@@ -11,6 +11,9 @@ import java.util.Set;
 public final class ModelInfo {
     static final String FILE = "model.json";
     private static final long FORMAT = 1;
+    /** No device has so much; sums of these numbers stay far from the largest long. */
+    private static final long MOST_BYTES = 1L << 50;
+    private static final long MOST_TOKENS = 1L << 24;
 
     public final String id;
     public final String name;
@@ -21,6 +24,7 @@ public final class ModelInfo {
     public final String sha256;
     public final int context;
     public final long kvBytesPerToken;
+    private final long workBytes;
     private final Map<String, Object> data;
 
     /** folder: where the file lies; null for an embedded one. Failure not_supported, file_damaged. */
@@ -35,10 +39,11 @@ public final class ModelInfo {
         this.origin = origin;
         this.id = text("id");
         this.name = text("name");
-        this.size = number("size");
+        this.size = number("size", 0, MOST_BYTES);
         this.sha256 = text("sha256");
-        this.context = (int) number("context");
-        this.kvBytesPerToken = number("kv_bytes_per_token");
+        this.context = (int) number("context", 1, MOST_TOKENS);
+        this.kvBytesPerToken = number("kv_bytes_per_token", 0, MOST_BYTES / MOST_TOKENS);
+        this.workBytes = data.get("work_bytes") == null ? 0 : number("work_bytes", 0, MOST_BYTES);
         if (!id.matches("[a-z0-9._-]{1,80}") || id.startsWith(".") || !fileName().matches("[^/\\\\]+\\.gguf")) {
             throw damaged("id or file");
         }
@@ -56,9 +61,9 @@ public final class ModelInfo {
         return (String) data.get(key);
     }
 
-    private long number(String key) throws Failure {
+    private long number(String key, long low, long high) throws Failure {
         Object value = data.get(key);
-        if (!(value instanceof Long) || (Long) value < 0) {
+        if (!(value instanceof Long) || (Long) value < low || (Long) value > high) {
             throw damaged(key);
         }
         return (Long) value;
@@ -70,8 +75,7 @@ public final class ModelInfo {
 
     /** Bytes that the model takes with a context of so many tokens. */
     public long neededBytes(int tokens) {
-        Object work = data.get("work_bytes");
-        return size + tokens * kvBytesPerToken + (work instanceof Long ? (Long) work : 0);
+        return size + tokens * kvBytesPerToken + workBytes;
     }
 
     Set<String> stop() {

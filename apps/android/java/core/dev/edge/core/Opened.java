@@ -8,6 +8,8 @@ final class Opened {
     private static final long CONTEXT = 4096;
     private static final long WORK = 200L << 20;
     private static final int F16 = 2;
+    /** Over any model's; a product of four stays a positive long. ModelInfo refuses what is far too much. */
+    private static final long MOST = 1 << 15;
 
     private Opened() {}
 
@@ -33,6 +35,6 @@ final class Opened {
 
     private static long number(Map<String, Object> data, String key, long otherwise) {
         Object value = data.get(key);
-        return value instanceof Long && (Long) value > 0 ? (Long) value : otherwise;
+        return value instanceof Long && (Long) value > 0 ? Math.min((Long) value, MOST) : otherwise;
     }
 }

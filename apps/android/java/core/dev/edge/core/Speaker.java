@@ -21,7 +21,7 @@ final class Speaker {
     private int dropped;
 
     /** Failure: what Engine.load gives. */
-    Speaker(ModelInfo model, File file, int context, int threads, Cancel cancel, Engine.Progress progress)
+    Speaker(ModelInfo model, File file, int context, int threads, Cancel cancel, Llama.Progress progress)
             throws Failure {
         this.model = model;
         this.engine = Engine.load(file, context, threads, cancel, progress);

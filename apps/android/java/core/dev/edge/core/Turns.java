@@ -65,7 +65,7 @@ public final class Turns {
     }
 
     boolean takesSystem() {
-        return texts.get("system_user") instanceof String;
+        return texts.get("system_user") instanceof String && texts.get("start_system") instanceof String;
     }
 
     /** messages: contents of question, answer, .., question. system: "" for none. */

@@ -18,7 +18,6 @@ import java.util.regex.Pattern;
 final class Words implements Turns.Parts {
     static final int LONGEST = 8192;
 
-    private static final String SPACE = "[\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
     private static final Set<String> LOOPS =
             new HashSet<>(
                     Arrays.asList(
@@ -41,10 +40,26 @@ final class Words implements Turns.Parts {
                         || LOOPS.contains(String.valueOf(engine.metadata("tokenizer.ggml.pre")));
         String strip = engine.metadata("edge.tokenizer.strip");
         if (strip != null) {
-            for (Object rule : (List<?>) Json.parse(strip)) {
-                rules.add((List<?>) rule);
-            }
+            rules.addAll(rules(strip));
         }
+    }
+
+    /** [[text, only in a template, to its left, to its right], ..]. Failure file_damaged. */
+    private static List<List<?>> rules(String strip) throws Failure {
+        List<List<?>> rules = new ArrayList<>();
+        try {
+            for (Object rule : (List<?>) Json.parse(strip)) {
+                List<?> fields = (List<?>) rule;
+                if (fields.size() != 4 || !(fields.get(0) instanceof String)) {
+                    throw new IllegalArgumentException(String.valueOf(fields));
+                }
+                rules.add(fields);
+            }
+        } catch (IllegalArgumentException | ClassCastException error) {
+            throw new Failure(
+                    "file_damaged", "edge.tokenizer.strip: " + error.getMessage(), "copy the file to the device again");
+        }
+        return rules;
     }
 
     private static String anyOf(Collection<String> texts) {
@@ -94,7 +109,7 @@ final class Words implements Turns.Parts {
     private void encode(String text, boolean parse) {
         String stripped = strip(text, parse);
         try {
-            if (!loops && longestRun(stripped) > LONGEST) {
+            if (!loops && Runs.longest(stripped) > LONGEST) {
                 throw new Failure(
                         "too_long",
                         "the text runs on for over " + LONGEST + " characters without a break",
@@ -146,39 +161,7 @@ final class Words implements Turns.Parts {
                 right.add((String) rule.get(0));
             }
         }
-        String out = right.isEmpty() ? text : text.replaceAll("(" + anyOf(right) + ")" + SPACE + "+", "$1");
-        return left.isEmpty() ? out : out.replaceAll("(?<!" + SPACE + ")" + SPACE + "+(" + anyOf(left) + ")", "$1");
-    }
-
-    /** The longest run of one kind of character, as converters.gguf.long_words counts (std::regex's stack). */
-    static int longestRun(String text) {
-        int longest = 0;
-        int run = 0;
-        char last = 0;
-        for (int i = 0; i < text.length(); i += Character.charCount(text.codePointAt(i))) {
-            char kind = kind(text.codePointAt(i));
-            boolean mark = kind == 'M' && (last == 'L' || last == 'P') || last == 'M' && (kind == 'L' || kind == 'P');
-            boolean joins = kind == last || mark;
-            run = joins ? run + 1 : 1;
-            last = joins && kind == 'M' ? last : kind;
-            longest = Math.max(longest, run);
-        }
-        return longest;
-    }
-
-    private static char kind(int character) {
-        if (new String(Character.toChars(character)).matches(SPACE)) {
-            return 'Z';
-        }
-        int type = Character.getType(character);
-        boolean mark =
-                type == Character.NON_SPACING_MARK
-                        || type == Character.COMBINING_SPACING_MARK
-                        || type == Character.ENCLOSING_MARK;
-        boolean digit =
-                type == Character.DECIMAL_DIGIT_NUMBER
-                        || type == Character.LETTER_NUMBER
-                        || type == Character.OTHER_NUMBER;
-        return Character.isLetter(character) ? 'L' : mark ? 'M' : digit ? 'N' : 'P';
+        String out = right.isEmpty() ? text : text.replaceAll("(" + anyOf(right) + ")" + Runs.SPACE + "+", "$1");
+        return left.isEmpty() ? out : out.replaceAll("(?<!" + Runs.SPACE + ")" + Runs.SPACE + "+(" + anyOf(left) + ")", "$1");
     }
 }
