@@ -10,10 +10,12 @@ NATIVE(jint, rewind)(JNIEnv *env, jclass class, jlong handle, jint position) {
     return 0;
 }
 
-// Runs the tokens behind what the cache holds; llama_decode's result: 0, 1 (full), 2 (cancelled), below 0 (failed).
+// Runs the tokens behind what the cache holds; llama_decode's result: 0, 1 (full), 2 (cancelled), below 0 (failed). More
+// tokens than a batch holds would abort the app.
 NATIVE(jint, decode)(JNIEnv *env, jclass class, jlong handle, jintArray tokens, jint from, jint count) {
     (void)class;
     struct engine *engine = engine_of(handle);
+    if (count < 1 || (uint32_t)count > llama.llama_n_batch(engine->context)) return -1;
     llama_token *batch = allocate(env, (size_t)count, sizeof *batch);
     if (!batch) return -1;
     int32_t result = -1;

@@ -15,6 +15,7 @@
     X(llama_model_meta_val_str) X(llama_model_n_ctx_train) X(llama_model_has_encoder) X(llama_vocab_type)            \
     X(llama_context_default_params) X(llama_init_from_model) X(llama_free) X(llama_get_memory)                       \
     X(llama_memory_clear) X(llama_memory_seq_rm) X(llama_batch_get_one) X(llama_decode) X(llama_get_logits_ith)      \
+    X(llama_n_batch)                                                                                                 \
     X(llama_vocab_n_tokens) X(llama_vocab_is_control) X(llama_vocab_is_eog) X(llama_vocab_bos) X(llama_vocab_eos)    \
     X(llama_vocab_get_add_bos) X(llama_tokenize) X(llama_token_to_piece) X(llama_chat_apply_template)                \
     X(llama_sampler_chain_default_params) X(llama_sampler_chain_init) X(llama_sampler_chain_add)                     \
