@@ -46,6 +46,11 @@ def host(llama_rn: Path, tmp_path_factory: pytest.TempPathFactory) -> host_build
 
 
 @pytest.fixture(scope="session")
+def sanitized(host: host_build.Host, tmp_path_factory: pytest.TempPathFactory) -> host_build.Host:
+    return host_build.sanitized(host, tmp_path_factory.mktemp("sanitized"))
+
+
+@pytest.fixture(scope="session")
 def tiny_gguf(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random phi3 as Q4_0; it never ends by itself within a few hundred tokens."""
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"

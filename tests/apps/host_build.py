@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,19 @@ _CALLBACKS = {
 
 @dataclass(frozen=True)
 class Host:
-    """classes: a class path; libraries: folder of libllama.so; library_path: folder of libedge_llama.so."""
+    """classes: a class path; libraries: folder of libllama.so; library_path: folder of libedge_llama.so.
+
+    environment: NAME=VALUE for the process.
+    """
 
     classes: Path
     libraries: Path
     library_path: Path
+    environment: tuple[str, ...] = ()
 
     def java(self, main: str, *arguments: str | Path) -> list[str]:
         return [
-            "java", "-Xcheck:jni", f"-Djava.library.path={self.library_path}", "-cp", str(self.classes), main,
+            "env", *self.environment, "java", "-Xcheck:jni", f"-Djava.library.path={self.library_path}", "-cp", str(self.classes), main,
             *map(str, arguments),
         ]  # fmt: skip
 
@@ -56,17 +60,36 @@ def build(output: Path, llama_rn: Path) -> Host:
     for header in (llama_rn / "cpp").glob("ggml*.h"):
         (headers / header.name).write_bytes(header.read_bytes())
     (headers / "llama.h").write_text(_header((llama_rn / "cpp" / "llama.h").read_text()))
-    include = [f"-I{folder}" for folder in (headers, *native.jni_headers())]
-    sources = [str(ANDROID / "native" / source) for source in native.SOURCES]
-    library = output / "libedge_llama.so"
-    flags = ["-O1", "-g", "-shared", "-fPIC", "-std=gnu11", "-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["gcc", *flags, *include, *sources, "-ldl", "-o", str(library)], check=True)
+    _compile(headers, output)
     classes = output / "classes"
     folders = (ANDROID / "java" / "core", ANDROID / "host", ROOT / "tests" / "apps" / "java")
     files = [file for folder in folders for file in sorted(folder.rglob("*.java"))]
     lint = ["-Xlint:all,-options", "-Werror"]
     subprocess.run(["javac", *lint, "--release", "8", "-d", str(classes), *map(str, files)], check=True)
     return Host(classes, LIBRARIES, output)
+
+
+def sanitized(host: Host, output: Path) -> Host:
+    """`host` with its C code under AddressSanitizer and UndefinedBehaviorSanitizer: a finding ends the process.
+
+    The JVM itself uses SIGSEGV. Leaks are not looked for: LeakSanitizer stops the process in a way that containers forbid.
+    """
+    _compile(host.library_path / "include", output, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    runtimes = (f"{name}.so" for name in ("libasan", "libubsan"))
+    paths = [
+        subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout
+        for name in runtimes
+    ]
+    preload = f"LD_PRELOAD={' '.join(path.strip() for path in paths)}"
+    options = "ASAN_OPTIONS=handle_segv=0:detect_leaks=0:allocator_may_return_null=1"
+    return replace(host, library_path=output, environment=(preload, options))
+
+
+def _compile(headers: Path, output: Path, *flags: str) -> None:
+    include = [f"-I{folder}" for folder in (headers, *native.jni_headers())]
+    sources = [str(ANDROID / "native" / source) for source in native.SOURCES]
+    command = ["gcc", "-O1", "-g", "-shared", "-fPIC", "-std=gnu11", "-Wall", "-Wextra", "-Werror", *flags]
+    subprocess.run([*command, *include, *sources, "-ldl", "-o", output / "libedge_llama.so"], check=True)
 
 
 def _header(text: str) -> str:
