@@ -47,10 +47,8 @@ class Host:
     environment: tuple[str, ...] = ()
 
     def java(self, main: str, *arguments: str | Path) -> list[str]:
-        return [
-            "env", *self.environment, "java", "-Xcheck:jni", f"-Djava.library.path={self.library_path}", "-cp", str(self.classes), main,
-            *map(str, arguments),
-        ]  # fmt: skip
+        options = ("-Xcheck:jni", f"-Djava.library.path={self.library_path}", "-cp", str(self.classes))
+        return ["env", *self.environment, "java", *options, main, *map(str, arguments)]
 
 
 def build(output: Path, llama_rn: Path) -> Host:
@@ -72,9 +70,12 @@ def build(output: Path, llama_rn: Path) -> Host:
 def sanitized(host: Host, output: Path) -> Host:
     """`host` with its C code under AddressSanitizer and UndefinedBehaviorSanitizer: a finding ends the process.
 
-    The JVM itself uses SIGSEGV. Leaks are not looked for: LeakSanitizer stops the process in a way that containers forbid.
+    The JVM itself uses SIGSEGV. Leaks are not looked for: LeakSanitizer stops the process as a debugger does, which
+    containers forbid.
     """
-    _compile(host.library_path / "include", output, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    _compile(
+        host.library_path / "include", output, "-fsanitize=address,undefined", "-fno-sanitize-recover=all"
+    )
     runtimes = (f"{name}.so" for name in ("libasan", "libubsan"))
     paths = [
         subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout

@@ -28,11 +28,17 @@ class Installed:
         return str(turns["start_user"] + question + turns["reply"])
 
 
-def install(bundle: Path, folder: Path) -> Installed:
-    """Build the signed APK of a bundle, have apksigner verify it, and take out what runs."""
+def build(model: Path, folder: Path) -> Path:
+    """The signed APK of a bundle or GGUF file, verified by apksigner."""
     apk = folder / "app.apk"
-    android.package(android.Request(bundle, apk, embed="always"), Silent())
+    android.package(android.Request(model, apk, embed="always"), Silent())
     signing.verify(tools.find(), apk)
+    return apk
+
+
+def install(model: Path, folder: Path) -> Installed:
+    """Build the APK of a bundle, and take out of it what runs."""
+    apk = build(model, folder)
     with zipfile.ZipFile(apk) as archive:
         description = json.loads(archive.read("assets/model.json"))
         model = f"assets/{description['file']}"

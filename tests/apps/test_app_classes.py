@@ -28,7 +28,9 @@ PLAIN, DOT, I8MM = "rnllama_v8", "rnllama_v8_2_dotprod", "rnllama_v8_2_dotprod_i
 @pytest.fixture(scope="module")
 def probe(host: Host, tiny_gguf: Path) -> Iterator[Probe]:
     command = host.java("dev.edge.core.ClassProbe", host.libraries / "libllama.so", tiny_gguf)
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8") as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
 
@@ -95,7 +97,9 @@ def test_memory_that_nobody_tells_stops_nothing(probe: Probe, tiny_gguf: Path, t
         {"size": -1}, {"work_bytes": 1 << 62}, {"size": 1.5}, {"id": "../up"}, {"file": "../model.gguf"},
     ],
 )  # fmt: skip
-def test_model_of_impossible_numbers_is_refused(probe: Probe, tiny_gguf: Path, changes: dict[str, Any]) -> None:
+def test_model_of_impossible_numbers_is_refused(
+    probe: Probe, tiny_gguf: Path, changes: dict[str, Any]
+) -> None:
     code, message = probe("model", model=describe(tiny_gguf, **changes))["failure"]
     assert code == "file_damaged"
     assert next(iter(changes)) in message
@@ -220,16 +224,25 @@ def test_runs_are_counted_as_the_converter_counts(probe: Probe, monkeypatch: pyt
             assert long_words.too_long(words, model="gpt2", pre="default") == over, words
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        "", " ", "[1,]", '{"a":1]', "[1}", '{"a" 1}', "{1:2}", "01", "-", "1.", ".5", "+1", "NaN", '"\\u+123"', '"\\u12"',
-        '"\\u１２３４"', '"\\x"', '"\n"', '"a', "[" * 100, "tru", "1 2", "[1 2]", '"\\u00g0"',
-    ],
-)  # fmt: skip
+NO_JSON = (
+    *("", " ", "-", "1.", ".5", "+1", "01", "NaN", "tru", "1 2", "[1,]", "[1}", "[1 2]", "[" * 100),
+    *(
+        '{"a":1]',
+        '{"a" 1}',
+        "{1:2}",
+        '"a',
+        '"\n"',
+        '"\\x"',
+        '"\\u12"',
+        '"\\u+123"',
+        '"\\u00g0"',
+        '"\\u１２３４"',
+    ),
+)
+
+
+@pytest.mark.parametrize("wrong", NO_JSON)
 def test_what_is_no_json_is_refused(probe: Probe, wrong: str) -> None:
-    with pytest.raises(ValueError, match="."):
-        json.loads(wrong, parse_constant=lambda name: int(name))
     assert probe("json", wrong)["failure"][0] == "json"
 
 

@@ -48,7 +48,14 @@ def test_loading_ends_without_a_model(found: dict[str, Any]) -> None:
 
 
 def test_texts_of_any_bytes_are_split(found: dict[str, Any]) -> None:
-    expected = {"nothing": 0, "many": True, "broken": True, "missing": None, "array": None, "architecture": "phi3"}
+    expected = {
+        "nothing": 0,
+        "many": True,
+        "broken": True,
+        "missing": None,
+        "array": None,
+        "architecture": "phi3",
+    }
     assert {name: found["text"][name] for name in expected} == expected
 
 

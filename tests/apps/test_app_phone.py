@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -35,7 +36,7 @@ CPUS = {
 CPUINFO = Path(__file__).parent / "qemu" / "cpuinfo"
 BITS = {"atomics": (0, 8), "fphp": (0, 9), "asimdhp": (0, 10), "asimddp": (0, 20), "i8mm": (1, 13)}
 """Where AT_HWCAP (0) and AT_HWCAP2 (1) say what a CPU has (Linux, arch/arm64/include/uapi/asm/hwcap.h)."""
-MODELS = {"smollm2-135m-instruct": 8, "phi3-mini-4k": 6, "phi3.5-moe": 6}
+MODELS = {"smollm2-135m-instruct": 6, "phi3-mini-4k": 6, "phi3.5-moe": 6}
 """The embedded default and two random ones; how many tokens each says."""
 QUESTION = "What is the capital of France?"
 ANSWER = b"The capital of France is Paris"
@@ -125,7 +126,7 @@ def test_logits_are_those_of_this_computer(
     print(f"{model} on {cpu}: {found / deviation:.4f} of {allowed / deviation:.4f} allowed, {said.text!r}")
     assert len(said.tokens) == MODELS[model]
     assert found < allowed
-    # Each token is the likeliest here as well, or one as good as that. The peak of 50000 differences is 5 times their rms.
+    # Each token is the likeliest here as well, or as good as that: the peak of 50000 differences is 5 times their rms.
     behind = expected.max(1) - expected[np.arange(len(said.tokens)), said.tokens]
     assert behind.max() < 5 * allowed
     if model.startswith("smollm2"):
@@ -133,9 +134,11 @@ def test_logits_are_those_of_this_computer(
 
 
 def test_the_default_is_q4_0(install: Callable[[str], Installed]) -> None:
+    """All matrices but those few that the recipe keeps in Q8_0."""
     with Gguf.open(install("smollm2-135m-instruct").gguf) as file:
-        kinds = {tensor.type for tensor in file.tensors.values() if len(tensor.shape) == 2}
-    assert kinds == {GGMLQuantizationType.Q4_0}
+        kinds = Counter(tensor.type for tensor in file.tensors.values() if len(tensor.shape) == 2)
+    assert kinds.keys() <= {GGMLQuantizationType.Q4_0, GGMLQuantizationType.Q8_0}
+    assert kinds[GGMLQuantizationType.Q4_0] > 0.9 * kinds.total()
 
 
 @pytest.mark.parametrize(("cpu", "better"), [("cortex-a53", "cortex-a76"), ("cortex-a76", "max")])
