@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests import needs
 from tests.apps import host_build
 from tests.converters.gguf_support import write_gguf
 
+Probe = Callable[..., dict[str, Any]]
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
@@ -56,3 +59,25 @@ def tiny_gguf(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
     write_gguf(tiny("phi3-mini-4k"), path, Recipe.preset("int4"), context=1024)
     return path
+
+
+@pytest.fixture(scope="module")
+def probe(host: host_build.Host, tiny_gguf: Path) -> Iterator[Probe]:
+    """A call of a single class of the app: see ClassProbe.java."""
+    command = host.java("dev.edge.core.ClassProbe", host.libraries / "libllama.so", tiny_gguf)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def call(name: str, text: str = "", **fields: Any) -> dict[str, Any]:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            print(json.dumps({"call": name, "text": text, **fields}), file=process.stdin, flush=True)
+            answer: dict[str, Any] = json.loads(process.stdout.readline())
+            return answer
+
+        yield call
+        process.stdin.close()
+        assert process.wait() == 0
