@@ -46,10 +46,18 @@ public final class Engine implements Closeable {
     static Engine load(File file, int context, int threads, Cancel cancel, Llama.Progress progress) throws Failure {
         Handle handle = Handle.open(file, context, threads, Cache.BATCH, cancel, progress);
         Engine engine = new Engine(handle, cancel);
-        for (int token : Llama.tokens(handle.get(), true)) {
-            engine.ends.add(token);
+        boolean whole = false;
+        try {
+            for (int token : Llama.tokens(handle.get(), true)) {
+                engine.ends.add(token);
+            }
+            whole = true;
+            return engine;
+        } finally {
+            if (!whole) {
+                handle.free();
+            }
         }
-        return engine;
     }
 
     static Failure stopped() {
