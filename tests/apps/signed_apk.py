@@ -10,6 +10,7 @@ from typing import Any
 
 from edge.packaging import android, signing, tools
 from edge.progress import Silent
+from tests import needs
 
 _LIBRARIES = "lib/arm64-v8a/"
 
@@ -30,6 +31,7 @@ class Installed:
 
 def build(model: Path, folder: Path) -> Path:
     """The signed APK of a bundle or GGUF file, verified by apksigner."""
+    needs.android_tools()
     apk = folder / "app.apk"
     android.package(android.Request(model, apk, embed="always"), Silent())
     signing.verify(tools.find(), apk)
