@@ -38,7 +38,10 @@ def read_sentences(directory: Path) -> Sentences | None:
     if not os.path.lexists(directory / MODULES):
         return None
     directory = directory.resolve()
-    kinds = [(str(each.get("type", "")).rpartition(".")[2], str(each.get("path", ""))) for each in _modules(directory)]
+    kinds = [
+        (str(each.get("type", "")).rpartition(".")[2], str(each.get("path", "")))
+        for each in _modules(directory)
+    ]
     names = [kind for kind, _ in kinds]
     if names[:2] != ["Transformer", "Pooling"] or names[2:] not in ([], ["Normalize"]):
         raise UnsupportedError(
@@ -46,11 +49,15 @@ def read_sentences(directory: Path) -> Sentences | None:
             "this order",
             hint=_HINT,
         )
-    if (directory / _PROMPTS).is_file() and (name := read_json(directory, _PROMPTS).get("default_prompt_name")):
+    if (directory / _PROMPTS).is_file() and (
+        name := read_json(directory, _PROMPTS).get("default_prompt_name")
+    ):
         raise UnsupportedError(f"{_PROMPTS}: puts the prompt '{name}' before every text", hint=_HINT)
     texts = read_json(directory, _LENGTHS) if (directory / _LENGTHS).is_file() else {}
     if texts.get("do_lower_case"):
-        raise UnsupportedError(f"{_LENGTHS}: do_lower_case changes texts before the tokenizer does", hint=_HINT)
+        raise UnsupportedError(
+            f"{_LENGTHS}: do_lower_case changes texts before the tokenizer does", hint=_HINT
+        )
     length = texts.get("max_seq_length")
     if length is not None and (not isinstance(length, int) or length < 1):
         raise CheckpointError(f"{_LENGTHS}: max_seq_length is {length!r}", hint="a number of tokens, or null")
@@ -73,8 +80,9 @@ def _pooling(directory: Path, name: str) -> str:
     found = read_json(directory, name)
     modes = [key for key, value in found.items() if key.startswith("pooling_mode") and value]
     if len(modes) != 1 or modes[0] not in _MODES:
+        told = " and ".join(sorted(modes)) or "nothing"
         raise UnsupportedError(
-            f"{name}: pooling by {' and '.join(sorted(modes)) or 'nothing'}; only one of {', '.join(_MODES)} can be kept",
+            f"{name}: pooling by {told}; only one of {', '.join(_MODES)} can be kept",
             hint=_HINT,
         )
     return _MODES[modes[0]]

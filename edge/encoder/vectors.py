@@ -47,7 +47,9 @@ class Embedder:
         rounds to the largest activation of a batch. (A batch is no faster: its padding is computed too.)"""
         row = np.array([ids], np.int64)
         hidden = run_session(self._session, {"input_ids": row, "attention_mask": np.ones_like(row)})[0]
-        pooled: NDArray[np.float32] = hidden[0] if self._pooling == "cls" else hidden.mean(0, dtype=np.float32)
+        pooled: NDArray[np.float32] = (
+            hidden[0] if self._pooling == "cls" else hidden.mean(0, dtype=np.float32)
+        )
         if self._normalized:
             pooled = pooled / max(float(np.linalg.norm(pooled)), 1e-12)
         return pooled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from converters.errors import EdgeError, MachineError
@@ -30,6 +31,25 @@ class ApiError(Exception):
         kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
         kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def model_not_found(name: str, names: Sequence[str]) -> ApiError:
+    return ApiError(
+        404,
+        f"the model '{name}' does not exist; there is {', '.join(names)}",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def context_exceeded(context: int, but: str, param: str) -> ApiError:
+    """In OpenAI's words, which clients look for."""
+    return ApiError(
+        400,
+        f"This model's maximum context length is {context} tokens. However, {but}.",
+        param=param,
+        code="context_length_exceeded",
+    )
 
 
 def as_api_error(error: EdgeError) -> ApiError:
