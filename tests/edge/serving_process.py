@@ -50,8 +50,16 @@ class ServerProcess:
     def client(self, key: str = "none") -> openai.OpenAI:
         return openai.OpenAI(base_url=self.told["url"], api_key=key, max_retries=0, timeout=60)
 
-    def get(self, path: str, **headers: str) -> httpx2.Response:
+    def get(self, path: str, **headers: str | bytes) -> httpx2.Response:
         return httpx2.get(self.told["url"] + path, headers=headers)
+
+    def health(self) -> tuple[int, Any]:
+        answer = httpx2.get(self.told["url"].removesuffix("/v1") + "/health")
+        return answer.status_code, answer.json()
+
+    @property
+    def port(self) -> int:
+        return int(self.told["url"].removesuffix("/v1").rpartition(":")[2])
 
     def post(self, path: str, body: Any, **headers: str) -> httpx2.Response:
         """`body` as JSON, or bytes as they are."""
