@@ -78,7 +78,7 @@ def plan(request: ConvertRequest, source: Resolved) -> EncoderPlan:
         model_type=config["model_type"],
         labels=tuple(str(names[key]) for key in sorted(names, key=int)) if classes else (),
         sentences=sentences,
-        context_length=min(length, sentences.longest or length) if sentences else length,
+        context_length=int(min(length, sentences.longest)) if sentences else length,
         pad=pad,
         sizes={
             "parameters": parameters,

@@ -7,6 +7,7 @@ Models").
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,18 +19,20 @@ from converters.errors import CheckpointError, UnsupportedError
 MODULES = "modules.json"
 _LENGTHS = "sentence_bert_config.json"
 _PROMPTS = "config_sentence_transformers.json"
+_TOKENIZER = "tokenizer_config.json"
 _MODES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+"""As older sentence-transformers write them; newer ones write the word itself, as `pooling_mode`."""
 _HINT = f"without {MODULES} the bundle gives hidden states alone"
 
 
 @dataclass(frozen=True)
 class Sentences:
     """pooling: "mean" of a text's hidden states, or "cls", the first one. normalized: to length 1 afterwards.
-    longest: tokens of a text, special ones included; None where nothing says so."""
+    longest: tokens of a text, special ones included; inf where nothing says so."""
 
     pooling: str
     normalized: bool
-    longest: int | None
+    longest: float
 
 
 def read_sentences(directory: Path) -> Sentences | None:
@@ -53,15 +56,24 @@ def read_sentences(directory: Path) -> Sentences | None:
         name := read_json(directory, _PROMPTS).get("default_prompt_name")
     ):
         raise UnsupportedError(f"{_PROMPTS}: puts the prompt '{name}' before every text", hint=_HINT)
+    pooling = _pooling(directory, f"{kinds[1][1]}/config.json")
+    return Sentences(pooling, len(names) == 3, _longest(directory))
+
+
+def _longest(directory: Path) -> float:
     texts = read_json(directory, _LENGTHS) if (directory / _LENGTHS).is_file() else {}
     if texts.get("do_lower_case"):
         raise UnsupportedError(
             f"{_LENGTHS}: do_lower_case changes texts before the tokenizer does", hint=_HINT
         )
     length = texts.get("max_seq_length")
-    if length is not None and (not isinstance(length, int) or length < 1):
+    if length is None and (directory / _TOKENIZER).is_file():
+        length = read_json(directory, _TOKENIZER).get("model_max_length")  # 1e30 where nobody knows
+    if length is None:
+        return math.inf
+    if not isinstance(length, int | float) or length < 1:
         raise CheckpointError(f"{_LENGTHS}: max_seq_length is {length!r}", hint="a number of tokens, or null")
-    return Sentences(_pooling(directory, f"{kinds[1][1]}/config.json"), len(names) == 3, length)
+    return length
 
 
 def _modules(directory: Path) -> list[dict[str, Any]]:
@@ -78,11 +90,15 @@ def _modules(directory: Path) -> list[dict[str, Any]]:
 
 def _pooling(directory: Path, name: str) -> str:
     found = read_json(directory, name)
-    modes = [key for key, value in found.items() if key.startswith("pooling_mode") and value]
-    if len(modes) != 1 or modes[0] not in _MODES:
-        told = " and ".join(sorted(modes)) or "nothing"
+    told = found.get("pooling_mode")
+    if told is None:
+        told = [
+            _MODES.get(key, key) for key, value in found.items() if key.startswith("pooling_mode_") and value
+        ]
+    modes = [str(mode) for mode in (told if isinstance(told, list) else [told])]
+    if len(modes) != 1 or modes[0] not in _MODES.values():
         raise UnsupportedError(
-            f"{name}: pooling by {told}; only one of {', '.join(_MODES)} can be kept",
+            f"{name}: pooling by {' and '.join(modes) or 'nothing'}; only one of mean and cls can be kept",
             hint=_HINT,
         )
-    return _MODES[modes[0]]
+    return modes[0]

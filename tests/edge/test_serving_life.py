@@ -179,7 +179,7 @@ def test_a_place_that_is_taken_is_told_so() -> None:
             one.listen()
             second = Server(web, worker, grace=0, ready=lambda: None, log=print)
             for attempt in (lambda: second.run([other]), lambda: bind("127.0.0.1", one.getsockname()[1])):
-                with pytest.raises(UnsupportedError, match="cannot listen on 127.0.0.1 port"):
+                with pytest.raises(UnsupportedError, match=r"cannot listen on 127\.0\.0\.1 port"):
                     attempt()
     finally:
         worker.close()
