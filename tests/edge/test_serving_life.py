@@ -16,9 +16,7 @@ import openai
 import pytest
 
 from converters.errors import UnsupportedError
-from edge.serving.events import Event
-from edge.serving.server import Server, bind, is_loopback, url
-from edge.serving.worker import Worker
+from edge.serving.server import bind, is_loopback, url
 from quant.recipe import Recipe
 from tests.converters.gguf_support import write_gguf
 from tests.edge.serving_process import ServerProcess, serving
@@ -170,19 +168,9 @@ def test_what_takes_longer_is_cut_and_told_so(model: Path, tmp_path: Path) -> No
         assert "answers cut: 1" in server.log
 
 
-def test_a_place_that_is_taken_is_told_so() -> None:
-    """Also where two were bound to it before one listened: both loaded their models at the same time."""
-    web: Any = None
-    worker: Worker[Event] = Worker(0)
-    try:
-        with bind("127.0.0.1", 0) as one, bind("127.0.0.1", one.getsockname()[1]) as other:
-            one.listen()
-            second = Server(web, worker, grace=0, ready=lambda: None, log=print)
-            for attempt in (lambda: second.run([other]), lambda: bind("127.0.0.1", one.getsockname()[1])):
-                with pytest.raises(UnsupportedError, match=r"cannot listen on 127\.0\.0\.1 port"):
-                    attempt()
-    finally:
-        worker.close()
+def test_a_place_that_is_taken_is_told_so(server: ServerProcess) -> None:
+    with pytest.raises(UnsupportedError, match=r"cannot listen on 127\.0\.0\.1 port .*in use"):
+        bind("127.0.0.1", server.port)
 
 
 def test_loopback_of_either_kind() -> None:
