@@ -32,7 +32,7 @@ def test_defaults_are_those_of_openai() -> None:
     assert (asked.sampling.temperature, asked.sampling.top_p) == (1, 1)
     assert (asked.max_tokens, asked.stop, asked.stream, asked.top_logprobs) == (None, (), False, None)
     assert complete().max_tokens == 16
-    assert chat(seed=1) == chat(seed=1, user="me", metadata={}, store=False, n=1, frequency_penalty=0.0)
+    assert chat(seed=1) == chat(seed=1, user="me", metadata={}, store=False, n=1, best_of=1, frequency_penalty=0.0)
 
 
 def test_what_is_asked_arrives() -> None:
@@ -43,6 +43,7 @@ def test_what_is_asked_arrives() -> None:
     assert asked.max_tokens == 4
     assert (asked.sampling.temperature, asked.sampling.top_p, asked.sampling.top_k) == (0, 0.5, 7)
     assert asked.seed >= 0
+    assert (asked.n, chat(n=3).n) == (1, 3)
     assert (asked.stop, asked.stream, asked.stream_usage, asked.top_logprobs) == (("a", "b"), True, True, 2)
     assert complete(prompt=[1, 2]).prompt == (1, 2)
     assert complete(prompt=["only"]).prompt == "only"
@@ -62,7 +63,8 @@ def test_what_is_asked_arrives() -> None:
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
         ({"model": None}, "model"),
         ({"model": 5}, "model"),
-        ({"n": 2}, "n"),
+        ({"n": 17}, "n"),
+        ({"n": 2, "best_of": 3}, "best_of"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"temperature": 2.5}, "temperature"),
