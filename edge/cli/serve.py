@@ -56,7 +56,8 @@ def serve(
 ) -> None:
     """Serve a model to programs that speak OpenAI's HTTP interface: chat and completions, or an encoder's embeddings.
 
-    Once it is ready its URL is a line on stdout; a line for each request goes to stderr. Ctrl-C or SIGTERM ends it.
+    Once it is ready its URL is a line on stdout; a line for each answer and each refusal goes to stderr. Ctrl-C or
+    SIGTERM ends it.
     """
     require("edge serve", "serve", "llguidance", "starlette", "uvicorn")
     from edge.serving import app, server

@@ -17,7 +17,7 @@ from edge.serving.answering import Answering
 from edge.serving.body import Bodies
 from edge.serving.embedding import Embedding
 from edge.serving.encoder import ServedEncoder
-from edge.serving.errors import ApiError, model_not_found
+from edge.serving.errors import ApiError, bug, model_not_found
 from edge.serving.events import Event
 from edge.serving.gate import HEALTH, Gate
 from edge.serving.model import Served
@@ -77,6 +77,18 @@ def make_app(
         told = {"status": status, "running": running, "waiting": waiting}
         return JSONResponse(told, 503 if worker.stopping else 200)
 
+    async def refuse(request: Request, error: Exception) -> Response:
+        """Starlette raises what is a bug again afterwards, for the log."""
+        if isinstance(error, HTTPException):
+            known = " ".join([*served.paths, "/v1/models"])
+            message = f"{request.method} {request.url.path}: {error.detail}; there is {known}"
+            told = ApiError(error.status_code, message)
+            told.headers |= error.headers or {}
+        else:
+            told = error if isinstance(error, ApiError) else bug()
+        log(f"{request.url.path}: {told.status} {told.message}")
+        return JSONResponse(told.to_data(), told.status, told.headers)
+
     cors = Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
     app = Starlette(
         routes=[
@@ -87,8 +99,8 @@ def make_app(
             Route("/v1/models/{name:path}", model),
             Route(HEALTH, health),
         ],
-        middleware=[*([cors] if origins else []), Middleware(Gate, token=token)],
-        exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _bug},
+        middleware=[*([cors] if origins else []), Middleware(Gate, token=token, log=log)],
+        exception_handlers={ApiError: refuse, HTTPException: refuse, Exception: refuse},
     )
     app.router.redirect_slashes = False  # a redirect would name the host that the client made up
     return app
@@ -114,19 +126,3 @@ def _model(served: Served | ServedEncoder, name: str) -> dict[str, Any]:
         "context_length": served.context_length,
     }
     return told | ({"dimensions": served.dimensions} if served.dimensions else {})
-
-
-async def _api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return JSONResponse(error.to_data(), error.status, error.headers)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    told = ApiError(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-    return JSONResponse(told.to_data(), error.status_code, error.headers)
-
-
-async def _bug(request: Request, error: Exception) -> Response:
-    """Starlette raises it again afterwards, for the log."""
-    return JSONResponse(ApiError(500, "the server met a bug; its log says which").to_data(), 500)

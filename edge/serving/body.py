@@ -28,8 +28,9 @@ class Bodies:
 
     async def read(self, request: Request) -> Any:
         """Raises ApiError. A page of another site can send no application/json without being asked first (CORS)."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise ApiError(415, "the content type is not application/json")
+        kind = request.headers.get("content-type", "none")
+        if kind.partition(";")[0].strip().lower() != "application/json":
+            raise ApiError(415, f"the content type is {kind}, not application/json")
         if int(request.headers.get("content-length", "0")) > MAX_BODY:
             raise _too_large()
         data = bytearray()
@@ -64,8 +65,6 @@ def _parse(data: bytearray) -> Any:
         found = json.loads(data, parse_constant=_refuse)
         if b"\\u" in data:
             json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except UnicodeError:
-        raise ApiError(400, "the body has text that is no Unicode") from None
     except (ValueError, RecursionError):
         raise ApiError(400, "the body is no JSON") from None
     return found

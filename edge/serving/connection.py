@@ -14,7 +14,7 @@ is closed meets an error. uvicorn's own limit for idle connections ends with the
 
 
 class Connection(H11Protocol):
-    """By h11, whatever else is installed: it limits the size of a request's head (to 16 KiB)."""
+    """By h11, whatever else is installed: it limits the head of a request (to 16 KiB beyond what comes in one read)."""
 
     _end: asyncio.TimerHandle | None = None
 

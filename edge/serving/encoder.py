@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 
 from edge.encoder.vectors import Embedder
-from edge.serving.errors import ApiError, context_exceeded
+from edge.serving.errors import ApiError, check_characters, context_exceeded
 from edge.serving.events import Embedded, Event
 from edge.serving.texts import Texts
-
-_CHARACTERS = 1024
-"""Of a text, for each token that the model takes: more only keep the tokenizer busy, which nothing interrupts."""
 
 
 class ServedEncoder:
@@ -50,8 +47,7 @@ class ServedEncoder:
 
     def _ids(self, given: str | tuple[int, ...], where: str) -> list[int]:
         if isinstance(given, str):
-            if len(given) > _CHARACTERS * self.context_length:
-                raise context_exceeded(self.context_length, f"{where} has {len(given)} characters", "input")
+            check_characters(len(given), self.context_length, where, "input")
             ids = self._embedder.ids(given)
         else:
             ids = list(given)

@@ -7,6 +7,9 @@ from typing import Any
 
 from converters.errors import EdgeError, MachineError
 
+_CHARACTERS = 256
+"""Of a text for each token of the context; the longest tokens of common vocabularies are runs of 128 blanks."""
+
 
 class ApiError(Exception):
     """param: the field of the request that is wrong. retry_after: seconds."""
@@ -33,6 +36,11 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
+def bug() -> ApiError:
+    """Nothing of the server's inside is told to clients."""
+    return ApiError(500, "the server met a bug; its log says which")
+
+
 def model_not_found(name: str, names: Sequence[str]) -> ApiError:
     return ApiError(
         404,
@@ -50,6 +58,12 @@ def context_exceeded(context: int, but: str, param: str) -> ApiError:
         param=param,
         code="context_length_exceeded",
     )
+
+
+def check_characters(count: int, context: int, what: str, param: str) -> None:
+    """Refuse a text that cannot fit before it is cut into tokens, which nothing interrupts (a second for each MB)."""
+    if count > _CHARACTERS * context:
+        raise context_exceeded(context, f"{what} has {count} characters", param)
 
 
 def as_api_error(error: EdgeError) -> ApiError:

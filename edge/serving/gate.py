@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
@@ -19,13 +20,15 @@ class Gate:
     """ASGI middleware. Without a token the Host must be a name of this computer: a foreign name that resolves to
     loopback (DNS rebinding) would let any web page ask."""
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, log: Callable[[str], None]) -> None:
         self._app = app
+        self._log = log
         self._token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = self._denial(scope) if scope["type"] == "http" else None
         if error:
+            self._log(f"{scope['path']}: {error.status} {error.message}")
             response = JSONResponse(error.to_data(), error.status, error.headers)
             await response(scope, receive, send)
         else:

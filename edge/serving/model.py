@@ -20,7 +20,7 @@ from edge.chat.prompt import PromptFormat
 from edge.chat.reading import Reader
 from edge.chat.templates import Message
 from edge.runtimes.protocol import Adaptable, Interruptible, Runtime
-from edge.serving.errors import ApiError, as_api_error, context_exceeded
+from edge.serving.errors import ApiError, as_api_error, check_characters, context_exceeded
 from edge.serving.events import Event, Finished, Piece, Started
 from edge.serving.grammar import Grammar, Vocabulary
 from edge.serving.logprobs import score
@@ -119,6 +119,9 @@ class Served:
 
     def _ids(self, question: Question, messages: Sequence[Message]) -> list[int]:
         context = self.runtime.context_length
+        param = "messages" if question.chat else "prompt"
+        lengths = [len(said.text) for said in question.said] or [len(question.prompt)]
+        check_characters(sum(lengths), context, "the prompt", param)
         if question.chat:
             ids = self._format.ids(messages)
         elif isinstance(question.prompt, str):
@@ -129,7 +132,7 @@ class Served:
                 raise ApiError(400, "prompt has ids that are no tokens of this model", param="prompt")
         if len(ids) >= context:
             but = f"the prompt takes {len(ids)} tokens, and an answer needs at least one"
-            raise context_exceeded(context, but, "messages" if question.chat else "prompt")
+            raise context_exceeded(context, but, param)
         return ids
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from edge.serving.errors import ApiError
+from edge.serving.errors import ApiError, bug
 from edge.serving.events import Event
 from edge.serving.sse import send_event
 from edge.serving.worker import Worker
@@ -54,11 +54,9 @@ class Response(ABC):
             async with aclosing(self.worker.run(self.work)) as events:
                 await self.follow(events, scope, receive, send)
         except Exception as error:
-            bug = ApiError(500, "the server met a bug; its log says which")
-            told = error if isinstance(error, ApiError) else bug
-            self.end = f"{told.status} " + (
-                f"{type(error).__name__}: {error}" if told is bug else told.message
-            )
+            told = error if isinstance(error, ApiError) else bug()
+            cause = told.message if told is error else f"{type(error).__name__}: {error}"
+            self.end = f"{told.status} {cause}"
             if not self.streaming:
                 await JSONResponse(told.to_data(), told.status, told.headers)(scope, receive, send)
                 return

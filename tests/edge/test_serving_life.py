@@ -121,7 +121,14 @@ def test_a_token_is_made_where_others_can_connect_and_answers_may_finish(model: 
         server.told["url"] = server.told["url"].replace("0.0.0.0", "127.0.0.1")
         token = server.told["token"]
         assert len(token) >= 32
-        for key in ("Bearer wrong", "Bearer x", f"Bearer {token[:-1]}", f"Basic {token}", token, b"Bearer \xfc"):
+        for key in (
+            "Bearer wrong",
+            "Bearer x",
+            f"Bearer {token[:-1]}",
+            f"Basic {token}",
+            token,
+            b"Bearer \xfc",
+        ):
             answer = server.get("/models", authorization=key)
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
             assert answer.headers["www-authenticate"] == "Bearer"

@@ -32,7 +32,9 @@ def test_defaults_are_those_of_openai() -> None:
     assert (asked.sampling.temperature, asked.sampling.top_p) == (1, 1)
     assert (asked.max_tokens, asked.stop, asked.stream, asked.top_logprobs) == (None, (), False, None)
     assert complete().max_tokens == 16
-    assert chat(seed=1) == chat(seed=1, user="me", metadata={}, store=False, n=1, best_of=1, frequency_penalty=0.0)
+    assert chat(seed=1) == chat(
+        seed=1, user="me", metadata={}, store=False, n=1, best_of=1, frequency_penalty=0.0
+    )
 
 
 def test_what_is_asked_arrives() -> None:
@@ -89,6 +91,7 @@ def test_what_is_asked_arrives() -> None:
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
         ({"tools": [WEATHER], "response_format": {"type": "json_object"}}, "response_format"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [{**WEATHER, "colour": 1}]}, "tools[0].colour"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused_with_its_name(fields: dict[str, Any], param: str) -> None:
