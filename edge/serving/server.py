@@ -118,6 +118,8 @@ class Server(uvicorn.Server):
 
     def _stop(self) -> None:
         self._worker.drain()
+        for listening in self.servers:  # uvicorn does so too, at its next tick
+            listening.close()
         running, waiting = self._worker.load
         if running + waiting:
             self._log(f"stopping; {self._grace:g} s to finish for answers under way: {running + waiting}")
