@@ -54,10 +54,10 @@ def serve(
         typer.Option("--json", help="Tell readiness as one line of JSON, with the models and the token."),
     ] = False,
 ) -> None:
-    """Serve a model to programs that speak OpenAI's HTTP interface: chat and completions, or an encoder's embeddings.
+    """Serve a model to programs that speak OpenAI's HTTP interface.
 
-    Once it is ready its URL is a line on stdout; a line for each answer and each refusal goes to stderr. Ctrl-C or
-    SIGTERM ends it.
+    A model that writes answers chats and completions; an encoder with sentence vectors gives embeddings. Once it is
+    ready its URL is a line on stdout; answers and refusals are a line each on stderr. Ctrl-C or SIGTERM ends it.
     """
     require("edge serve", "serve", "llguidance", "starlette", "uvicorn")
     from edge.serving import app, server
@@ -69,6 +69,8 @@ def serve(
     with server.bind(host, port) as bound:
         made = secrets.token_urlsafe(24) if token is None and not server.is_loopback(bound) else None
         served = _open(model, variant, name, context, threads)
+        if "*" in (cors or ()) and not (token or made):
+            console.say("any web page that is open on this computer can ask; --token KEY keeps strangers out")
         line: Worker[Event] = Worker(queue)
         try:
             web = app.make_app(served, line, token=token or made, origins=cors or (), log=_log)

@@ -44,7 +44,7 @@ class Embedder:
 
     def vector(self, ids: Sequence[int]) -> NDArray[np.float32]:
         """float32 [width] of the text with these ids. By itself, so that no text beside it has a say: an int8 graph
-        rounds to the largest activation of a batch. (A batch is no faster: its padding is computed too.)"""
+        rounds by the largest activation of a batch. That costs time for very short texts only."""
         row = np.array([ids], np.int64)
         hidden = run_session(self._session, {"input_ids": row, "attention_mask": np.ones_like(row)})[0]
         pooled: NDArray[np.float32] = (

