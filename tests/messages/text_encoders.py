@@ -60,7 +60,8 @@ def bundle(world: World, *, labels: bool = True, **more: Any) -> str:
             file.unlink()
     (folder / "f32").mkdir()
     graph(folder / "f32")
-    model = {"model_type": "bert", "labels": ["no", "yes"] if labels else None, "pooling": None, "pad": 0} | more
+    model = {"model_type": "bert", "labels": ["no", "yes"] if labels else None, "pooling": None, "pad": 0}
+    model |= more
     variant = {
         "name": "f32", "format": "encoder", "path": "f32", "targets": ["cpu"], "precision": "f32",
         "context_length": 32, "recipe": {},
