@@ -75,7 +75,9 @@ def refuse_encoder(bundle: Bundle) -> None:
     if bundle.encodes:
         raise UnsupportedError(
             f"{bundle.directory} holds an encoder, which writes no text",
-            hint=f"edge classify {bundle.directory} TEXT",
+            hint=f"edge classify {bundle.directory} TEXT"
+            if bundle.manifest["model"].get("labels")
+            else f"edge serve {bundle.directory}",
         )
 
 

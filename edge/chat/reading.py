@@ -60,6 +60,11 @@ class Reader:
         finally:
             del self.cached[self.runtime.position :]
 
+    def rewind(self, position: int) -> None:
+        """Let the cache hold the first `position` tokens alone."""
+        self.runtime.rewind(position)
+        del self.cached[self.runtime.position :]
+
     def forget(self) -> None:
         """The engine's cache is empty, or of something else."""
         self.cached = []

@@ -15,6 +15,7 @@ from edge.extras import require
 if TYPE_CHECKING:
     import socket
 
+    from edge.serving.encoder import ServedEncoder
     from edge.serving.model import Served
 
 
@@ -55,11 +56,12 @@ def serve(
 ) -> None:
     """Serve a model to programs that speak OpenAI's HTTP interface.
 
-    Once it is ready its URL is a line on stdout; a line for each request goes to stderr. Ctrl-C or SIGTERM ends it.
+    A model that writes answers chats and completions; an encoder with sentence vectors gives embeddings. Once it is
+    ready its URL is a line on stdout; answers and refusals are a line each on stderr. Ctrl-C or SIGTERM ends it.
     """
     require("edge serve", "serve", "llguidance", "starlette", "uvicorn")
     from edge.serving import app, server
-    from edge.serving.model import Event
+    from edge.serving.events import Event
     from edge.serving.worker import Worker
 
     if token == "":
@@ -67,6 +69,8 @@ def serve(
     with server.bind(host, port) as bound:
         made = secrets.token_urlsafe(24) if token is None and not server.is_loopback(bound) else None
         served = _open(model, variant, name, context, threads)
+        if "*" in (cors or ()) and not (token or made):
+            console.say("any web page that is open on this computer can ask; --token KEY keeps strangers out")
         line: Worker[Event] = Worker(queue)
         try:
             web = app.make_app(served, line, token=token or made, origins=cors or (), log=_log)
@@ -79,23 +83,35 @@ def serve(
             ).run([bound])
         finally:
             line.close()
-            served.runtime.close()
+            served.close()
     console.say("stopped")
 
 
 def _open(
     word: str, variant: str | None, name: str | None, context: int | None, threads: int | None
-) -> Served:
-    from edge import runtimes
-    from edge.chat import faster, locate
-    from edge.serving.model import Served
-    from edge.targets.settings import settings_for
+) -> Served | ServedEncoder:
+    from edge.bundle import is_bundle, load
+    from edge.chat import locate
 
     path = locate.find_model(word)
     if path is None:
         raise BundleError(
             f"'{word}' is no bundle, GGUF file or genai folder", hint="edge convert makes a bundle"
         )
+    name = name or path.resolve().name
+    if is_bundle(path) and load(path).encodes:
+        from edge.encoder.vectors import open_embedder
+        from edge.serving.encoder import ServedEncoder
+
+        embedder = open_embedder(path, variant, context, threads)
+        console.say(f"loaded {embedder.label}")
+        return ServedEncoder(name, embedder, int(path.stat().st_mtime))
+
+    from edge import runtimes
+    from edge.chat import faster
+    from edge.serving.model import Served
+    from edge.targets.settings import settings_for
+
     chosen = locate.choose(path, variant)
     console.say(f"loading {chosen.label}")
     runtime = runtimes.open_runtime(
@@ -106,24 +122,25 @@ def _open(
     )
     # Without a store: what clients say is not kept on disk.
     prefix = faster.prefix_cache(runtime, chosen, False, console.say)
-    created = int(chosen.path.stat().st_mtime)
-    return Served(name or path.resolve().name, runtime, chosen, prefix, created)
+    return Served(name, runtime, chosen, prefix, int(chosen.path.stat().st_mtime))
 
 
-def _ready(served: Served, bound: socket.socket, made: str | None, json_output: bool) -> None:
+def _ready(served: Served | ServedEncoder, bound: socket.socket, made: str | None, json_output: bool) -> None:
     """made: the token that nobody knows yet."""
     from edge.serving import server
 
     url = server.url(bound)
+    name, context = served.names[0], served.context_length
     told = {
         "url": url,
-        "model": served.name,
+        "model": name,
         "models": served.names,
         "token": made,
-        "context_length": served.runtime.context_length,
+        "context_length": context,
+        "dimensions": served.dimensions,
     }
     print(json.dumps(told) if json_output else url, flush=True)
-    console.say(f"{served.name} on {served.runtime.name} at {url}, context {served.runtime.context_length}")
+    console.say(f"{name} on {served.engine} at {url}, context {context}: {' '.join(served.paths)}")
     if made and not json_output:
         console.say(f"the API key is {made}")
     if not server.is_loopback(bound):

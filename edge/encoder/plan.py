@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from converters.checkpoint import Checkpoint
-from converters.checkpoint_files import read_json
 from converters.errors import UnsupportedError
+from edge.encoder.sentences import Sentences, read_sentences
 from edge.manifest import check_side_files
 from edge.planned import ConvertRequest
 from edge.sources import Resolved
@@ -23,14 +23,14 @@ OFFSET_TYPES = ("roberta", "xlm-roberta")
 
 @dataclass(frozen=True)
 class EncoderPlan:
-    """What will be written; `labels` of a classifier, `pooling` ("mean", "cls") of a sentence-embedding model."""
+    """What will be written; `labels` of a classifier, `sentences` of a model of sentence vectors."""
 
     source: Resolved
     output: Path
     precisions: tuple[str, ...]
     model_type: str
     labels: tuple[str, ...]
-    pooling: str | None
+    sentences: Sentences | None
     context_length: int
     pad: int
     sizes: Mapping[str, int]
@@ -50,7 +50,8 @@ class EncoderPlan:
         return {
             "model_type": self.model_type,
             "labels": list(self.labels) or None,
-            "pooling": self.pooling,
+            "pooling": self.sentences.pooling if self.sentences else None,
+            "normalized": self.sentences.normalized if self.sentences else None,
             "pad": self.pad,
             **self.sizes,
         }
@@ -64,19 +65,20 @@ def plan(request: ConvertRequest, source: Resolved) -> EncoderPlan:
     with Checkpoint.open(source.directory) as checkpoint:
         config = dict(checkpoint.config)
         parameters = sum(int(np.prod(t.shape)) for t in checkpoint.tensors.values())
-        pooling = _pooling(source.directory)
     classes = str((config.get("architectures") or [""])[0]).endswith("ForSequenceClassification")
     names = config.get("id2label") or {"0": "LABEL_0", "1": "LABEL_1"}
     pad = int(config.get("pad_token_id") or 0)
     offset = pad + 1 if config["model_type"] in OFFSET_TYPES else 0
+    length = int(config.get("max_position_embeddings", 512)) - offset
+    sentences = None if classes else read_sentences(source.directory)
     return EncoderPlan(
         source=source,
         output=request.output or Path("bundles") / f"{source.name}-cpu",
         precisions=(request.precision,) if request.precision else PRECISIONS,
         model_type=config["model_type"],
         labels=tuple(str(names[key]) for key in sorted(names, key=int)) if classes else (),
-        pooling=None if classes else pooling,
-        context_length=int(config.get("max_position_embeddings", 512)) - offset,
+        sentences=sentences,
+        context_length=int(min(length, sentences.longest)) if sentences else length,
         pad=pad,
         sizes={
             "parameters": parameters,
@@ -87,16 +89,6 @@ def plan(request: ConvertRequest, source: Resolved) -> EncoderPlan:
         proof=request.proof,
         allow_unproven=request.allow_unproven,
     )
-
-
-def _pooling(directory: Path) -> str | None:
-    """How a sentence-transformers checkpoint makes one vector of a text's hidden states, where it says."""
-    folder = directory / "1_Pooling"
-    if not (folder / "config.json").is_file():
-        return None
-    found = read_json(folder.resolve(), "config.json")
-    modes = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
-    return next((name for key, name in modes.items() if found.get(key)), None)
 
 
 def _refuse_unused(request: ConvertRequest) -> None:

@@ -22,7 +22,7 @@ def run_graph(
     folder: Path, inputs: Mapping[str, NDArray[np.int64]], threads: int | None = None
 ) -> NDArray[np.float32]:
     """The first output of `folder`/model.onnx; what the graph asks for and `inputs` lack is zeros."""
-    return _run(open_graph(folder, threads), inputs)
+    return run_session(open_graph(folder, threads), inputs)
 
 
 def open_graph(folder: Path, threads: int | None = None) -> Any:
@@ -42,7 +42,8 @@ def open_graph(folder: Path, threads: int | None = None) -> Any:
         ) from None
 
 
-def _run(session: Any, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+def run_session(session: Any, inputs: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+    """As `run_graph`, of what `open_graph` gave."""
     names = [each.name for each in session.get_inputs()]
     feeds = {name: inputs.get(name, np.zeros_like(inputs["input_ids"])) for name in names}
     found: NDArray[np.float32] = session.run(None, feeds)[0]
@@ -62,7 +63,7 @@ class Classifier:
         """[texts, labels], each row's sum 1."""
         rows = [np.zeros((0, len(self.labels)), np.float32)]
         for start in range(0, len(texts), BATCH):
-            logits = _run(self.session, batch(self.tokenizer, texts[start : start + BATCH], self.pad))
+            logits = run_session(self.session, batch(self.tokenizer, texts[start : start + BATCH], self.pad))
             powers = np.exp(logits - logits.max(-1, keepdims=True))
             rows.append(powers / powers.sum(-1, keepdims=True))
         return np.concatenate(rows)

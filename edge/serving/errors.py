@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from converters.errors import EdgeError, MachineError
+
+_CHARACTERS = 256
+"""Of a text for each token of the context; the longest tokens of common vocabularies are runs of 128 blanks."""
 
 
 class ApiError(Exception):
@@ -30,6 +34,36 @@ class ApiError(Exception):
         kinds = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
         kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def bug() -> ApiError:
+    """Nothing of the server's inside is told to clients."""
+    return ApiError(500, "the server met a bug; its log says which")
+
+
+def model_not_found(name: str, names: Sequence[str]) -> ApiError:
+    return ApiError(
+        404,
+        f"the model '{name}' does not exist; there is {', '.join(names)}",
+        param="model",
+        code="model_not_found",
+    )
+
+
+def context_exceeded(context: int, but: str, param: str) -> ApiError:
+    """In OpenAI's words, which clients look for."""
+    return ApiError(
+        400,
+        f"This model's maximum context length is {context} tokens. However, {but}.",
+        param=param,
+        code="context_length_exceeded",
+    )
+
+
+def check_characters(count: int, context: int, what: str, param: str) -> None:
+    """Refuse a text that cannot fit before it is cut into tokens, which nothing interrupts (a second for each MB)."""
+    if count > _CHARACTERS * context:
+        raise context_exceeded(context, f"{what} has {count} characters", param)
 
 
 def as_api_error(error: EdgeError) -> ApiError:

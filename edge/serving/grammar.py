@@ -56,5 +56,5 @@ class Grammar:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            cause = self._matcher.get_error().splitlines()[0]
+            cause = self._matcher.get_error().splitlines()[0].rpartition("JSON schema: ")[2]
             raise ApiError(400, f"the schema cannot be used: {cause}", code="invalid_schema")

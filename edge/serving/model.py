@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converters.errors import EdgeError
 from edge.chat.attachments import Gallery, attachment
@@ -21,51 +20,30 @@ from edge.chat.prompt import PromptFormat
 from edge.chat.reading import Reader
 from edge.chat.templates import Message
 from edge.runtimes.protocol import Adaptable, Interruptible, Runtime
-from edge.serving.errors import ApiError, as_api_error
+from edge.serving.errors import ApiError, as_api_error, check_characters, context_exceeded
+from edge.serving.events import Event, Finished, Piece, Started
 from edge.serving.grammar import Grammar, Vocabulary
-from edge.serving.logprobs import Scored, score
+from edge.serving.logprobs import score
 from edge.serving.messages import Said
 from edge.serving.requests import Question
-
-
-@dataclass(frozen=True)
-class Started:
-    """The prompt is read; `cached_tokens` of it were in the cache."""
-
-    prompt_tokens: int
-    cached_tokens: int
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Text that is certain, maybe "", and the token that made it so where logprobs are asked for."""
-
-    text: str
-    scored: Scored | None
-
-
-@dataclass(frozen=True)
-class Finished:
-    """stop: see `edge.chat.answer.Answer`. seconds: with reading the prompt, without waiting in line."""
-
-    stop: str
-    answer_tokens: int
-    seconds: float
-
-
-Event = Started | Piece | Finished
 
 
 class Served:
     """Only the engine's thread may call `answer`."""
 
+    paths = ("/v1/chat/completions", "/v1/completions")
+    dimensions = None
+
     def __init__(
         self, name: str, runtime: Runtime, chosen: Chosen, prefix: PrefixCache | None, created: int
     ) -> None:
-        self.name = name
+        adapters = runtime.adapters if isinstance(runtime, Adaptable) else ()
+        self.names = [name, *(f"{name}:{adapter}" for adapter in adapters)]
+        """Of the model, and of the model with each of its adapters."""
         self.runtime = runtime
+        self.engine = runtime.name
+        self.context_length = runtime.context_length
         self.created = created
-        self.adapters = runtime.adapters if isinstance(runtime, Adaptable) else ()
         self._chosen = chosen
         self._dialect = runtime.dialect()
         self._gallery = Gallery(runtime)
@@ -74,20 +52,6 @@ class Served:
         self._reader = Reader(runtime, self._format, prefix)
         self._vocabulary: Vocabulary | None = None
         self._checked: set[str] = set()
-
-    @property
-    def names(self) -> list[str]:
-        """Of the model, and of the model with each of its adapters."""
-        return [self.name, *(f"{self.name}:{adapter}" for adapter in self.adapters)]
-
-    def check_name(self, name: str) -> None:
-        if name not in self.names:
-            raise ApiError(
-                404,
-                f"the model '{name}' does not exist; there is {', '.join(self.names)}",
-                param="model",
-                code="model_not_found",
-            )
 
     def answer(self, question: Question, check: Callable[[], None]) -> Generator[Event]:
         """check: called now and then, to raise when nobody waits any more. Other errors are ApiErrors, but for bugs."""
@@ -99,7 +63,6 @@ class Served:
             raise as_api_error(error) from error
 
     def _answer(self, question: Question) -> Iterator[Event]:
-        began = time.monotonic()
         self._use(question.model)
         constraint = self._constraint(question)
         with _messages(question.said) as messages:
@@ -108,23 +71,37 @@ class Served:
             system = messages[:1] if messages and messages[0]["role"] == "system" else []
             logits, cached = self._reader.read(ids, system)
         yield Started(len(ids), cached)
+        after_prompt = logits.copy()
+        for index in range(question.n):
+            if index:
+                self._reader.rewind(len(ids))
+                constraint = self._constraint(question)
+            yield from self._one(question, index, after_prompt, constraint)
+
+    def _one(
+        self, question: Question, index: int, logits: NDArray[np.float32], constraint: Constraint | None
+    ) -> Iterator[Event]:
+        """Answer `index`, from the `logits` of the prompt, which the cache holds."""
         limit = question.max_tokens or self.runtime.context_length
         ending = Ending(
             limit, question.stop, self._dialect.stop_ids, trim=question.chat and not self._format.plain
         )
-        # As `edge chat` seeds the same conversation.
+        # The first one as `edge chat` seeds the same conversation.
         before = sum(said.role != "system" for said in question.said[:-1])
-        random = np.random.default_rng([question.seed, before])
+        random = np.random.default_rng([question.seed, before] + [index] * bool(index))
         decoding = Decoding(self._reader, logits, ending, question.sampling, random, constraint)
         for step in decoding:
             scored = None
             if question.top_logprobs is not None and step.token is not None:
                 scored = score(self.runtime, step.token, step.logits, question.top_logprobs)
-            yield Piece(step.text, scored)
-        yield Finished(decoding.stop, len(decoding.tokens), time.monotonic() - began)
+            yield Piece(index, step.text, scored)
+        yield Finished(index, decoding.stop, len(decoding.tokens))
+
+    def close(self) -> None:
+        self.runtime.close()
 
     def _use(self, name: str) -> None:
-        adapter = name.removeprefix(self.name).removeprefix(":") or None
+        adapter = name.removeprefix(self.names[0]).removeprefix(":") or None
         if not isinstance(self.runtime, Adaptable) or self.runtime.adapter == adapter:
             return
         if adapter is not None and adapter not in self._checked:
@@ -142,6 +119,9 @@ class Served:
 
     def _ids(self, question: Question, messages: Sequence[Message]) -> list[int]:
         context = self.runtime.context_length
+        param = "messages" if question.chat else "prompt"
+        lengths = [len(said.text) for said in question.said] or [len(question.prompt)]
+        check_characters(sum(lengths), context, "the prompt", param)
         if question.chat:
             ids = self._format.ids(messages)
         elif isinstance(question.prompt, str):
@@ -151,13 +131,8 @@ class Served:
             if not all(0 <= token < self.runtime.vocab_size for token in ids):
                 raise ApiError(400, "prompt has ids that are no tokens of this model", param="prompt")
         if len(ids) >= context:
-            raise ApiError(
-                400,
-                f"This model's maximum context length is {context} tokens. However, the prompt takes {len(ids)} "
-                "tokens, and an answer needs at least one.",
-                param="messages" if question.chat else "prompt",
-                code="context_length_exceeded",
-            )
+            but = f"the prompt takes {len(ids)} tokens, and an answer needs at least one"
+            raise context_exceeded(context, but, param)
         return ids
 
 

@@ -1,4 +1,4 @@
-"""Answers as OpenAI's clients read them: whole, and in pieces."""
+"""The answers to a request as OpenAI's clients read them: whole, and in pieces."""
 
 from __future__ import annotations
 
@@ -8,121 +8,74 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.serving.logprobs import Likely, Scored
-from edge.serving.model import Finished, Started
+from edge.serving.choices import Choice
+from edge.serving.events import Finished, Piece, Started
 from edge.serving.requests import Question
-from edge.serving.tools import may_be_call, parse_call
-
-_REASONS = {"stop_token": "stop", "stop_string": "stop"}
-"""Everything else that ends an answer is "length"."""
 
 
 @dataclass
 class Reply:
-    """One answer; `text` and `scored` grow while it is made."""
+    """Feed it every event after `started`. `answer_tokens`: of all answers so far."""
 
     question: Question
     started: Started
-    text: str = ""
-    scored: list[Scored] = field(default_factory=list)
-    id: str = ""
-    created: int = field(default_factory=lambda: int(time.time()))
+    answer_tokens: int = 0
+    stops: list[str] = field(default_factory=list)
+    _choices: list[Choice] = field(default_factory=list)
+    _whole: list[dict[str, Any]] = field(default_factory=list)
+    _id: str = ""
+    _created: int = field(default_factory=lambda: int(time.time()))
 
     def __post_init__(self) -> None:
-        self.id = ("chatcmpl-" if self.question.chat else "cmpl-") + secrets.token_hex(12)
+        self._id = ("chatcmpl-" if self.question.chat else "cmpl-") + secrets.token_hex(12)
+        self._choices = [Choice(self.question, index) for index in range(self.question.n)]
 
     @property
-    def held(self) -> bool:
-        """Whether nothing can be shown yet: what looks like a function call is told when it is whole."""
-        shape = self.question.shape
-        return shape is not None and shape.calls and (not self.text.strip(" ") or may_be_call(self.text))
+    def done(self) -> bool:
+        return len(self.stops) == self.question.n
 
-    def whole(self, finished: Finished) -> dict[str, Any]:
-        call, reason = self._end(finished)
-        choice: dict[str, Any] = {
-            "index": 0,
-            "finish_reason": reason,
-            "logprobs": self._logprobs(self.scored, 0),
-        }
-        if self.question.chat:
-            message = {"role": "assistant", "content": None if call else self.text, "refusal": None}
-            choice["message"] = message | ({"tool_calls": [call]} if call else {})
-        else:
-            choice["text"] = self.text
-        return self._body(".completion", [choice]) | {"usage": self._usage(finished)}
+    def first(self) -> list[dict[str, Any]]:
+        """What a stream begins with: every answer, told by its index."""
+        return [self._chunk(piece) for choice in self._choices for piece in choice.first()]
 
-    def first(self) -> dict[str, Any] | None:
-        """What a streamed chat begins with."""
-        return self._chunk({"role": "assistant", "content": ""}) if self.question.chat else None
+    def take(self, event: Piece | Finished) -> list[dict[str, Any]]:
+        """What a stream says by it."""
+        choice = self._choices[event.index]
+        if isinstance(event, Piece):
+            return [self._chunk(piece) for piece in choice.take(event.text, event.scored)]
+        self.answer_tokens += event.answer_tokens
+        self.stops.append(event.stop)
+        if not self.question.stream:
+            self._whole.append(choice.whole(event))
+            return []
+        last = [self._chunk(piece) for piece in choice.last(event)]
+        if self.done and self.question.stream_usage:
+            last.append(self._body(".completion.chunk", []) | {"usage": self._usage()})
+        return last
 
-    def piece(self, text: str, scored: Sequence[Scored]) -> dict[str, Any]:
-        """`text` is already part of `self.text`."""
-        return self._chunk(
-            {"content": text} if self.question.chat else text,
-            logprobs=self._logprobs(scored, len(self.text) - len(text)),
-        )
+    def whole(self) -> dict[str, Any]:
+        """Every answer, once all have ended."""
+        return self._body(".completion", self._whole) | {"usage": self._usage()}
 
-    def last(self, finished: Finished) -> list[dict[str, Any]]:
-        call, reason = self._end(finished)
-        pieces = []
-        if call:
-            pieces.append(self._chunk({"tool_calls": [{"index": 0, **call}]}))
-        elif self.held:
-            pieces.append(self.piece(self.text, self.scored))
-        pieces.append(self._chunk({} if self.question.chat else "", reason))
-        if self.question.stream_usage:
-            pieces.append(self._body(".completion.chunk", []) | {"usage": self._usage(finished)})
-        return pieces
-
-    def _end(self, finished: Finished) -> tuple[dict[str, Any] | None, str]:
-        call = parse_call(self.text) if self.held else None
-        return call, "tool_calls" if call else _REASONS.get(finished.stop, "length")
-
-    def _chunk(self, delta: Any, reason: str | None = None, logprobs: Any = None) -> dict[str, Any]:
-        name = "delta" if self.question.chat else "text"
-        choice = {"index": 0, name: delta, "logprobs": logprobs, "finish_reason": reason}
+    def _chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
         body = self._body(".completion.chunk", [choice])
         return body | ({"usage": None} if self.question.stream_usage else {})
 
-    def _body(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+    def _body(self, kind: str, choices: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {
-            "id": self.id,
+            "id": self._id,
             "object": f"chat{kind}" if self.question.chat else "text_completion",
-            "created": self.created,
+            "created": self._created,
             "model": self.question.model,
             "choices": choices,
         }
 
-    def _usage(self, finished: Finished) -> dict[str, Any]:
-        prompt, answer = self.started.prompt_tokens, finished.answer_tokens
+    def _usage(self) -> dict[str, Any]:
+        """The prompt was read once, however many answers there are."""
+        prompt = self.started.prompt_tokens
         return {
             "prompt_tokens": prompt,
-            "completion_tokens": answer,
-            "total_tokens": prompt + answer,
+            "completion_tokens": self.answer_tokens,
+            "total_tokens": prompt + self.answer_tokens,
             "prompt_tokens_details": {"cached_tokens": self.started.cached_tokens},
         }
-
-    def _logprobs(self, scored: Sequence[Scored], at: int) -> dict[str, Any] | None:
-        if self.question.top_logprobs is None:
-            return None
-        if self.question.chat:
-            return {"content": [_entry(s.chosen) | {"top_logprobs": [*map(_entry, s.top)]} for s in scored]}
-        # Of tokens with one text (bytes that are no UTF-8) the likeliest stands for all.
-        offsets = []
-        for each in scored:
-            offsets.append(at)
-            at += len(_text(each.chosen))
-        return {
-            "tokens": [_text(s.chosen) for s in scored],
-            "token_logprobs": [s.chosen.logprob for s in scored],
-            "top_logprobs": [{_text(t): t.logprob for t in reversed(s.top)} for s in scored],
-            "text_offset": offsets,
-        }
-
-
-def _text(likely: Likely) -> str:
-    return likely.data.decode("utf-8", "replace")
-
-
-def _entry(likely: Likely) -> dict[str, Any]:
-    return {"token": _text(likely), "logprob": likely.logprob, "bytes": list(likely.data)}

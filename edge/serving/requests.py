@@ -12,6 +12,8 @@ from edge.serving.tools import Shape, read_shape
 
 _LONGEST = 1 << 31
 _STOPS = 4
+_ANSWERS = 16
+"""To one request; they are made one after the other, and others wait."""
 _CHANGE_NOTHING = [
     "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "parallel_tool_calls",
 ]  # fmt: skip
@@ -21,8 +23,8 @@ _CHANGE_NOTHING = [
 class Question:
     """said: of a chat. prompt: a text to go on with, or token ids; one of the two.
 
-    max_tokens: None for as many as the context holds. top_logprobs: None for no logprobs, else how many besides the
-    token's own. shape: None for any text.
+    n: answers. max_tokens: of each, None for as many as the context holds. top_logprobs: None for no logprobs, else how
+    many besides the token's own. shape: None for any text.
     """
 
     model: str
@@ -30,6 +32,7 @@ class Question:
     prompt: str | tuple[int, ...]
     sampling: Sampling
     seed: int
+    n: int
     max_tokens: int | None
     stop: tuple[str, ...]
     stream: bool
@@ -74,7 +77,6 @@ def read_completion(data: object) -> Question:
     top = fields.integer("logprobs", 0, 5)
     fields.only("echo", False)
     fields.only("suffix", "")
-    fields.only("best_of", 1)
     return _question(fields, (), prompt, fields.integer("max_tokens", 1, _LONGEST) or 16, top, None)
 
 
@@ -86,7 +88,10 @@ def _question(
     top_logprobs: int | None,
     shape: Shape | None,
 ) -> Question:
-    fields.only("n", 1)
+    n = fields.integer("n", 1, _ANSWERS) or 1
+    best_of = fields.integer("best_of", 1, _LONGEST)
+    if best_of not in (None, n):
+        raise fields.wrong("best_of", f"is not n ({n}): this server tells every answer that it makes")
     for name in ("frequency_penalty", "presence_penalty"):
         fields.only(name, 0)
     fields.only("logit_bias", {})
@@ -106,6 +111,7 @@ def _question(
         prompt,
         _sampling(fields),
         secrets.randbits(31) if seed is None else seed % (1 << 64),
+        n,
         max_tokens,
         fields.texts("stop", _STOPS),
         stream,

@@ -14,11 +14,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from converters.errors import UnsupportedError
-from edge.serving.model import Event
+from edge.serving.connection import PATIENCE, Connection
+from edge.serving.events import Event
 from edge.serving.worker import Worker
 
 _LAST_WORDS = 5
 """Seconds for the connections to close after the answers have been cut."""
+_CONNECTIONS = 256
+"""At one time; more are told 503. Systems commonly let a process have 1024 files."""
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -33,11 +36,15 @@ def bind(host: str, port: int) -> socket.socket:
             bound.close()
             raise
     except OSError as error:
-        raise UnsupportedError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}",
-            hint="--port N with another N (0: any that is free), or another --host",
-        ) from None
+        raise _taken(host, port, error) from None
     return bound
+
+
+def _taken(host: str, port: int, error: OSError) -> UnsupportedError:
+    return UnsupportedError(
+        f"cannot listen on {host} port {port}: {error.strerror or error}",
+        hint="--port N with another N (0: any that is free), or another --host",
+    )
 
 
 def is_loopback(bound: socket.socket) -> bool:
@@ -65,6 +72,9 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=Connection,
+                limit_concurrency=_CONNECTIONS,
+                timeout_keep_alive=PATIENCE,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -80,7 +90,11 @@ class Server(uvicorn.Server):
         self._log = log
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # two may be bound to one port until the first of them listens
+            host, port = (sockets or [])[0].getsockname()[:2]
+            raise _taken(host, port, error) from None
         self._loop = asyncio.get_running_loop()
         self._ready()
 
@@ -104,6 +118,8 @@ class Server(uvicorn.Server):
 
     def _stop(self) -> None:
         self._worker.drain()
+        for listening in self.servers:  # uvicorn does so too, at its next tick
+            listening.close()
         running, waiting = self._worker.load
         if running + waiting:
             self._log(f"stopping; {self._grace:g} s to finish for answers under way: {running + waiting}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from edge.serving.errors import ApiError
 from edge.serving.fields import Fields
+from edge.serving.schemas import check_strict
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """Without it a small model may write blanks until its tokens run out."""
@@ -85,6 +86,10 @@ def _function(data: Any, where: str) -> dict[str, Any]:
     }
     if not isinstance(made["parameters"], dict):
         raise function.wrong("parameters", "is no JSON schema")
+    if function.flag("strict"):
+        check_strict(made["parameters"], f"{where}.function.parameters")
+    function.finish()
+    tool.finish()
     return made
 
 
@@ -119,9 +124,13 @@ def _format(fields: Fields) -> Shape | None:
     if kind == "json_object":
         schema: Any = {"type": "object"}
     elif kind == "json_schema":
-        schema = Fields(fields.take("json_schema"), "response_format.json_schema").take("schema")
+        asked = Fields(fields.take("json_schema"), "response_format.json_schema")
+        schema = asked.take("schema")
         if not isinstance(schema, dict):
             raise ApiError(400, "response_format.json_schema.schema is missing", param="response_format")
+        if asked.flag("strict"):
+            check_strict(schema, "response_format.json_schema.schema")
+        asked.finish(["name", "description"])
     else:
         raise fields.wrong("type", "is neither text, json_object nor json_schema")
     return Shape(f'start: " "? answer\nanswer: %json {json.dumps(schema | {"x-guidance": _COMPACT})}\n')

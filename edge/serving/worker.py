@@ -82,6 +82,10 @@ class Worker(Generic[T]):
         with self._changed:
             return int(self._running is not None), len(self._waiting)
 
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
+
     def drain(self) -> None:
         """Take nothing new; what is there goes on."""
         self._stopping = True
@@ -144,3 +148,5 @@ class Worker(Generic[T]):
             pass
         except Exception as error:  # the border of the thread: who asked is told, and the next one is served
             job.tell(error)
+        except BaseException as error:  # a panic in Rust code is no Exception (pyo3)
+            job.tell(RuntimeError(f"{type(error).__name__}: {error}"))

@@ -8,13 +8,14 @@ from converters.errors import SourceError
 from edge.lock import LockedFile, LockedModel
 from edge.progress import Progress
 from edge.sources import cache
-from edge.sources.hf import WANTED
+from edge.sources.hf import SENTENCES, WANTED
 from edge.sources.spec import File
 
 
 def _names(root: Path) -> list[str]:
     """The files of a checkpoint directory that a conversion may read."""
-    return sorted(p.name for p in root.iterdir() if p.is_file() and WANTED.fullmatch(p.name))
+    top = {p.name for p in root.iterdir() if p.is_file() and WANTED.fullmatch(p.name)}
+    return sorted(top | {name for name in SENTENCES if (root / name).is_file()})
 
 
 def _root(spec: File, base: Path) -> tuple[Path, list[str]]:

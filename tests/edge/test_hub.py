@@ -26,6 +26,7 @@ Edge = Callable[..., subprocess.CompletedProcess[str]]
 def site(tiny: Callable[..., Path]) -> Iterator[Site]:
     files = {p.name: p.read_bytes() for p in tiny("phi3-mini-4k").iterdir()}
     files |= {"pytorch_model.bin": b"pickle", "modeling_x.py": b"raise SystemExit", "onnx/model.onnx": b"x"}
+    files |= {"modules.json": b"[]", "1_Pooling/config.json": b"{}", "2_Dense/model.safetensors": b"x"}
     with serving(Site()) as site:
         add_repository(site, REPO, files)
         yield site
@@ -70,8 +71,10 @@ def test_lock_pull_and_check(site: Site, edge: Edge, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     [found] = json.loads(done.stdout)
     names = {f.path for f in model.files}
-    assert {p.name for p in Path(found["directory"]).iterdir()} == names
-    assert not names & {"pytorch_model.bin", "modeling_x.py"}
+    directory = Path(found["directory"])
+    assert {p.relative_to(directory).as_posix() for p in directory.rglob("*") if p.is_file()} == names
+    assert not names & {"pytorch_model.bin", "modeling_x.py", "2_Dense/model.safetensors"}
+    assert names >= {"modules.json", "1_Pooling/config.json"}
     assert (Path(found["directory"]) / "model.safetensors").read_bytes() == site.files[WEIGHTS]
     with Checkpoint.open(Path(found["directory"])) as checkpoint:
         assert checkpoint.config["model_type"] == "phi3"

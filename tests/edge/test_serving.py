@@ -27,23 +27,16 @@ SCHEMA = {
         "sizes": {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 2},
         "name": {"type": "string", "maxLength": 5},
     },
-    "required": ["colour", "sizes", "name"],
-    "additionalProperties": False,
-}
+    "required": ["colour", "sizes", "name"], "additionalProperties": False,
+}  # fmt: skip
 CITY = {"enum": ["Paris", "Rome"]}
+PLACE = {
+    "type": "object", "properties": {"city": {"$ref": "#/$defs/city"}}, "required": ["city"],
+    "additionalProperties": False, "$defs": {"city": CITY},
+}  # fmt: skip
 WEATHER: Any = {
     "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "Of a city.",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"$ref": "#/$defs/city"}},
-            "required": ["city"],
-            "additionalProperties": False,
-            "$defs": {"city": CITY},
-        },
-    },
+    "function": {"name": "weather", "description": "Of a city.", "parameters": PLACE, "strict": True},
 }
 
 

@@ -32,7 +32,9 @@ def test_defaults_are_those_of_openai() -> None:
     assert (asked.sampling.temperature, asked.sampling.top_p) == (1, 1)
     assert (asked.max_tokens, asked.stop, asked.stream, asked.top_logprobs) == (None, (), False, None)
     assert complete().max_tokens == 16
-    assert chat(seed=1) == chat(seed=1, user="me", metadata={}, store=False, n=1, frequency_penalty=0.0)
+    assert chat(seed=1) == chat(
+        seed=1, user="me", metadata={}, store=False, n=1, best_of=1, frequency_penalty=0.0
+    )
 
 
 def test_what_is_asked_arrives() -> None:
@@ -43,6 +45,7 @@ def test_what_is_asked_arrives() -> None:
     assert asked.max_tokens == 4
     assert (asked.sampling.temperature, asked.sampling.top_p, asked.sampling.top_k) == (0, 0.5, 7)
     assert asked.seed >= 0
+    assert (asked.n, chat(n=3).n) == (1, 3)
     assert (asked.stop, asked.stream, asked.stream_usage, asked.top_logprobs) == (("a", "b"), True, True, 2)
     assert complete(prompt=[1, 2]).prompt == (1, 2)
     assert complete(prompt=["only"]).prompt == "only"
@@ -62,7 +65,8 @@ def test_what_is_asked_arrives() -> None:
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
         ({"model": None}, "model"),
         ({"model": 5}, "model"),
-        ({"n": 2}, "n"),
+        ({"n": 17}, "n"),
+        ({"n": 2, "best_of": 3}, "best_of"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"temperature": 2.5}, "temperature"),
@@ -87,6 +91,7 @@ def test_what_is_asked_arrives() -> None:
         ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
         ({"tools": [WEATHER], "response_format": {"type": "json_object"}}, "response_format"),
         ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [{**WEATHER, "colour": 1}]}, "tools[0].colour"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done_is_refused_with_its_name(fields: dict[str, Any], param: str) -> None:

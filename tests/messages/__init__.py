@@ -43,6 +43,7 @@ _UNSTABLE = [
     (re.compile(r"\b\d+\.\d+(?=(, before .*)? nats)"), "#"),
     (re.compile(r"\[Errno \d+\]"), "[Errno #]"),
     (re.compile(r"127\.0\.0\.1(:\d+)?"), "SERVER"),
+    (re.compile(r"(?<!-)\bport \d{5}\b"), "port #"),
     (re.compile(r"(# B) {2,}"), r"\1  "),
     (re.compile(r"\b[0-9a-f]{64}\b"), "SHA256"),
     (re.compile(r"has \d+ bytes, the manifest says \d+"), "has # bytes, the manifest says #"),

@@ -51,8 +51,8 @@ def graph(folder: Path) -> None:
     onnx.save(model, str(folder / "model.onnx"))
 
 
-def bundle(world: World, *, labels: bool = True) -> str:
-    """What a conversion leaves, with a graph that needs no exporter."""
+def bundle(world: World, *, labels: bool = True, **more: Any) -> str:
+    """What a conversion leaves, with a graph that needs no exporter; `more` stands in its manifest's model."""
     write_encoder(world.path / "bundle")
     folder = world.path / "bundle"
     for file in folder.iterdir():
@@ -61,6 +61,7 @@ def bundle(world: World, *, labels: bool = True) -> str:
     (folder / "f32").mkdir()
     graph(folder / "f32")
     model = {"model_type": "bert", "labels": ["no", "yes"] if labels else None, "pooling": None, "pad": 0}
+    model |= more
     variant = {
         "name": "f32", "format": "encoder", "path": "f32", "targets": ["cpu"], "precision": "f32",
         "context_length": 32, "recipe": {},
