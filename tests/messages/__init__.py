@@ -39,6 +39,7 @@ _UNSTABLE = [
     (re.compile(r"(?<!-)\b(loss|kl|balance|task|hidden|filters|consistency) \d[\d.e+-]*"), r"\1 #"),
     (re.compile(r"top-1 [\d.]+%"), "top-1 #%"),
     (re.compile(r"agreement [\d.]+\d"), "agreement #"),
+    (re.compile(r"waited for a core \d+%"), "waited for a core #%"),
     (re.compile(r"(onnxruntime|onnxruntime-genai|llama-cpp-python) \d[\w.]*"), r"\1 #"),
     (re.compile(r"\b\d+\.\d+(?=(, before .*)? nats)"), "#"),
     (re.compile(r"\[Errno \d+\]"), "[Errno #]"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from unittest import mock
 
 from edge.benchmarking.engine_process import EngineProcess
+from edge.cli import bench as cli
 from edge.runtimes import EngineSettings
 from tests.messages import World, case
 from tests.messages.inspection import bundle
@@ -33,7 +34,9 @@ def lengths_that_no_context_holds(world: World) -> None:
     world.edge("bench", *short, "--prompts", "257")
     world.edge("bench", *short, "--prompts", "8", "--depths", "0,300")
     world.edge("bench", file, *QUICK, "--context", "2")
-    world.edge("bench", file, *QUICK, "--prompts", "2", "--context", "2", "--plot", "x.svg")
+    for disturbed in (2.0, -1.0):  # never, always
+        with mock.patch.object(cli, "_DISTURBED", disturbed):
+            world.edge("bench", file, *QUICK, "--prompts", "2", "--context", "2", "--plot", "x.svg")
 
 
 @case
