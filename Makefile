@@ -62,8 +62,6 @@ bench: .venv/.dev
 .venv/.dev: .venv/.demo
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -e ".[gguf,npu,dev]"
-	@if command -v npm >/dev/null; then npm ci --silent --ignore-scripts --prefix tests/browser; \
-	else echo "No npm: the web app's tests in Chromium are left out."; fi
 	touch $@
 
 clean:

@@ -90,7 +90,7 @@ def test_the_page_writes_the_prompt_that_the_template_renders(
     contents = [" \x1c\u00a0Hello\u2003", "Hi {{ there }}\n", "emoji \U0001f44d\ufeff $& \\1"]
     roles = ["user", "assistant", "user"]
     messages = [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
-    code = base64.b64encode((sources("web") / "prompt.js").read_bytes()).decode()
+    code = base64.b64encode((sources("web") / "host" / "prompt.js").read_bytes()).decode()
     script = (
         f"const {{makePrompt}} = await import('data:text/javascript;base64,{code}');"
         "const [model, messages, system] = JSON.parse(await new Response(process.stdin).text());"
