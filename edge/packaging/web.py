@@ -23,7 +23,7 @@ from converters.gguf.reader import Gguf
 from converters.gguf.split import assign, split
 from edge.bundle import hash_files, write_json
 from edge.packaging import parts, phone_model, web_model, web_page
-from edge.packaging.app_folder import app_folder, sources
+from edge.packaging.app_folder import app_folder, copy_licences, sources
 from edge.packaging.packaged import Packaged
 from edge.progress import Progress
 from edge.units import size
@@ -37,7 +37,6 @@ MAX_FILE_BYTES = (1 << 31) - 1
 MAX_MEMORY_BYTES = 4 << 30
 """Of WebAssembly in a browser: weights, cache and workspace together."""
 MIN_CONTEXT = 512
-_LICENCES = ("LICENSE", "NOTICE")
 _GROUPS = {"model/": "model", "wllama/compat.": "compat", "licences/": "about", "README.md": "about"}
 
 
@@ -55,7 +54,8 @@ def package(model: Path, output: Path, variant: str | None, progress: Progress) 
         web_page.rewrite(folder / "index.html")
         write_json(folder / "app.webmanifest", _webmanifest(loaded.description["name"]))
         _copy_engine(folder / "wllama", engine, compat)
-        _copy_licences(folder / "licences", engine, model)
+        shutil.copyfile(engine / "package/LICENCE", folder / "licences" / "wllama.txt")
+        copy_licences(model, folder / "licences")
         (folder / "model").mkdir()
         progress.stage("split the model", loaded.size)
         stem = loaded.sha256[:12]
@@ -108,13 +108,6 @@ def _copy_engine(folder: Path, engine: Path, compat: Path) -> None:
     shutil.copyfile(engine / "package/esm/wasm/wllama.wasm", folder / "wllama.wasm")
     shutil.copyfile(compat / "package/wasm/wllama.js", folder / "compat.js")
     shutil.copyfile(compat / "package/wasm/wllama.wasm", folder / "compat.wasm")
-
-
-def _copy_licences(folder: Path, engine: Path, model: Path) -> None:
-    shutil.copyfile(engine / "package/LICENCE", folder / "wllama.txt")
-    for name in _LICENCES:
-        if (model / name).is_file():
-            shutil.copyfile(model / name, folder / f"model-{name}.txt")
 
 
 def _group(name: str) -> str:

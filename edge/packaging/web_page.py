@@ -24,7 +24,7 @@ _HEAD = """\
 <meta name="theme-color" content="#101316" media="(prefers-color-scheme: dark)">
 <link rel="icon" href="icon.svg">
 <link rel="manifest" href="app.webmanifest">"""
-_CSS = '<link rel="stylesheet" href="web.css">'
+_OWN = '<link rel="stylesheet" href="web.css">\n<script src="js/storage.js"></script>'
 _NOSCRIPT = "<noscript>This page needs JavaScript: the model runs in it.</noscript>"
 
 
@@ -35,7 +35,7 @@ def rewrite(index: Path) -> None:
     for pattern, new in (
         (r'(?<=Security-Policy" content=")[^"]*', policy),
         (r'<link rel="icon"[^>]*>', _HEAD),
-        (r'(?=<script src="js/theme.js">)', f"{_CSS}\n"),
+        (r'(?=<script src="js/theme.js">)', f"{_OWN}\n"),
         (r"(?=</body>)", f"{_NOSCRIPT}\n"),
     ):
         text, count = re.subn(pattern, new, text)

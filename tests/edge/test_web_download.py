@@ -11,14 +11,16 @@ from playwright.sync_api import Browser
 
 from tests.edge.web_site import NEVER_ISOLATED, Host, failure, package, ready, visit, wordy_bundle
 
+NO_STORAGE = "Promise.reject(new DOMException('no', 'SecurityError'))"
+REFUSES = "{configurable: true, get() { throw new DOMException('no', 'SecurityError'); }}"
+NO_ROOM = "async () => ({ quota: 1000, usage: 0 })"
 LACKS = {
     "delete self.WebAssembly;": "This browser cannot run the model",
     "Object.defineProperty(navigator, 'deviceMemory', {value: 0.0001});": "Not enough memory",
-    "if (self.CacheStorage) CacheStorage.prototype.open = () => Promise.reject(new DOMException('no', 'SecurityError'));": (
-        "No storage for this page"
-    ),
-    "if (self.StorageManager) StorageManager.prototype.estimate = async () => ({ quota: 1000, usage: 0 });": "Not enough storage",
+    f"if (self.caches) CacheStorage.prototype.open = () => {NO_STORAGE};": "No storage for this page",
+    f"if (self.caches) StorageManager.prototype.estimate = {NO_ROOM};": "Not enough storage",
     "Object.defineProperty(self, 'isSecureContext', {value: false});": "This address is not secure",
+    f"if (self.caches) Object.defineProperty(self, 'localStorage', {REFUSES});": "No storage for this page",
 }
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -16,7 +19,7 @@ from converters.errors import SourceError
 from edge.bundle import hash_files
 from edge.chat.templates import ChatTemplate
 from edge.cli import main
-from edge.packaging import phone_model, web
+from edge.packaging import app_folder, phone_model, web, web_page
 from edge.packaging.app_folder import LIST, sources
 from edge.progress import Silent
 from tests.edge.web_site import package
@@ -53,6 +56,41 @@ def test_a_failure_on_the_way_leaves_the_old_folder_and_nothing_else(
         package(bundle, tmp_path / "site")
     assert hash_files(tmp_path / "site") == before
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+@pytest.mark.parametrize("app", ["web", "ios"])
+def test_a_full_disk_is_told_and_leaves_nothing(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    app: str,
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(app_folder, "write_json", full)
+    assert main(["package", str(bundle), "--app", app, "-o", str(tmp_path / "site")]) == 2
+    assert "is full" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_is_the_phones_with_a_browsers_policy(bundle: Path, tmp_path: Path) -> None:
+    site, page = package(bundle, tmp_path / "site"), sources("android") / "www"
+    for file in page.rglob("*.*"):
+        name = file.relative_to(page)
+        same = (site / name).read_bytes() == file.read_bytes()
+        assert same == (name.as_posix() not in ("index.html", "js/bridge.js"))
+    own, phone = (
+        set(re.findall(r"export (?:async )?\w+ (\w+)", (at / "js/bridge.js").read_text()))
+        for at in (site, page)
+    )
+    assert own == phone
+    text = (site / "index.html").read_text()
+    assert "script-src 'self' blob: 'wasm-unsafe-eval'" in text
+    (site / "index.html").write_text("<p>another page</p>")
+    with pytest.raises(ValueError, match="stands there 0 times"):
+        web_page.rewrite(site / "index.html")
 
 
 def test_the_worker_and_the_page_know_every_file_by_its_hash(bundle: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 // The requests and events of apps/android/PROTOCOL.md, answered in the browser.
 import * as kept from "./conversations.js";
+import { memoryOf, modelOf } from "./described.js";
+import { answerFitted } from "./fitted.js";
 import { Loading } from "./loading.js";
 import { Problem } from "./problems.js";
-import { longestRun, makePrompt } from "./prompt.js";
+import { longestRun } from "./prompt.js";
 import { defaultsOf, limitsOf, refusal } from "./settings.js";
 
 const FRESH = () => ({ id: null, title: "", messages: [] });
@@ -34,7 +36,7 @@ export class Controller {
   }
 
   on_models() {
-    this.tell({ type: "models", models: [this.described()], current: this.engine ? this.model.id : null });
+    this.tell({ type: "models", models: [modelOf(this.model)], current: this.engine ? this.model.id : null });
   }
 
   async on_load(request) {
@@ -150,8 +152,13 @@ export class Controller {
     this.settings = kept.readSettings(this.defaults);
     this.enter("answering");
     const { signal } = this.abort;
+    const tell = (event) => {
+      if (event.type === "piece") this.partial += event.text;
+      this.tell(event);
+    };
     try {
-      const { reason, numbers } = await this.fitted(signal);
+      const { messages } = this.conversation;
+      const { reason, numbers } = await answerFitted(this.engine, this.model, this.settings, messages, signal, tell);
       this.finish(reason, numbers);
     } catch (error) {
       await this.broken(error, request);
@@ -160,31 +167,10 @@ export class Controller {
     }
   }
 
-  // Leaves the oldest questions away until the rest fits the context.
-  async fitted(signal) {
-    const { messages } = this.conversation;
-    let fitting = messages;
-    for (;;) {
-      const prompt = makePrompt(this.model, fitting, this.settings.system);
-      try {
-        return await this.engine.answer(prompt, { ...this.settings, stop: this.model.stop }, signal, (text) => {
-          this.partial += text;
-          this.tell({ type: "piece", text });
-        });
-      } catch (error) {
-        if (error.message !== "context" || fitting.length < 3) throw error;
-        fitting = fitting.slice(2);
-        const dropped = messages.length - fitting.length;
-        const message = `the ${dropped} oldest messages no longer fit`;
-        this.tell({ type: "note", code: "context_trimmed", message, dropped });
-      }
-    }
-  }
-
   finish(reason, numbers) {
     this.conversation.messages.push({ role: "assistant", text: this.partial, reason, numbers });
     kept.write({ ...this.conversation, model: this.model.name });
-    this.tell({ type: "done", reason, text: this.partial, numbers, memory: this.memory() });
+    this.tell({ type: "done", reason, text: this.partial, numbers, memory: memoryOf(this.engine) });
     if (this.engine) this.enter("ready");
     this.on_history();
   }
@@ -223,33 +209,17 @@ export class Controller {
     this.tell({
       type: "state",
       phase: this.phase,
-      model: this.engine ? this.described() : null,
+      model: this.engine ? modelOf(this.model) : null,
       conversation: id,
       title,
       messages,
       partial: this.phase === "answering" ? this.partial : null,
-      memory: this.memory(),
+      memory: memoryOf(this.engine),
       plain: !this.model.turns,
     });
   }
 
   tellSettings() {
     this.tell({ type: "settings", values: this.settings, defaults: this.defaults, limits: this.limits });
-  }
-
-  described() {
-    const { id, name, file, size, context, precision, licence, parameters, source, architecture, turns } = this.model;
-    const needed_bytes = size + context * this.model.kv_bytes_per_token + this.model.work_bytes;
-    const takes_system = Boolean(turns) && turns.start_system !== null;
-    const told = { id, name, file, size, context, precision, licence, parameters, source, architecture };
-    return { ...told, origin: "embedded", needed_bytes, takes_system, problem: null };
-  }
-
-  // A browser tells no page how much memory there is.
-  memory() {
-    if (!this.engine) return null;
-    const { threads, context } = this.engine;
-    const variant = `${threads} thread${threads > 1 ? "s" : ""}`;
-    return { process_bytes: null, available_bytes: null, total_bytes: null, context, variant };
   }
 }

@@ -31,6 +31,7 @@ export async function fetchAll(files, signal, progress) {
   await checkRoom(missing);
   progress(done, total);
   for (const [path, file] of missing) {
+    signal.throwIfAborted();
     const data = await download(path, file, signal, (bytes) => progress(done + bytes, total));
     try {
       await cache.put(address(file.sha256), new Response(data));

@@ -1,4 +1,5 @@
 // From a packaged build to an engine that answers: what the browser can, the download, the engine's own start.
+import { neededBytes } from "./described.js";
 import { Engine, needsCompat } from "./engine.js";
 import * as files from "./files.js";
 import { Problem } from "./problems.js";
@@ -45,8 +46,7 @@ export class Loading {
 
   // Before anything is downloaded. (That the model fits in WebAssembly's 4 GB was checked when it was packaged.)
   checkMemory() {
-    const { size, kv_bytes_per_token, work_bytes } = this.build.model;
-    const needed = size + this.context * kv_bytes_per_token + work_bytes;
+    const needed = neededBytes(this.build.model, this.context);
     const told = navigator.deviceMemory;
     if (told < MOST_TOLD && needed > told * GIB) throw new Problem("memory", { needed, has: told * GIB });
   }
@@ -59,12 +59,12 @@ export class Loading {
     const model = wanted.filter(([, file]) => file.group === "model").sort(([a], [b]) => (a < b ? -1 : 1));
     const shards = [];
     for (const [path, file] of model) shards.push(new File([await files.read([path, file])], path));
-    this.tell({ type: "progress", stage: "load", model: this.build.model.id });
+    if (!this.abort.signal.aborted) this.tell({ type: "progress", stage: "load", model: this.build.model.id });
     return shards;
   }
 
   progress(stage, done, total) {
-    if (done === total) return;
+    if (done === total || this.abort.signal.aborted) return;
     this.tell({ type: "progress", stage, fraction: done / total, done, total, model: this.build.model.id });
   }
 }

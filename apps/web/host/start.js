@@ -10,7 +10,7 @@ const EMPTY = { type: "state", phase: "empty", model: null, conversation: null, 
 export async function start(tell) {
   try {
     if (!isSecureContext) throw new Problem("insecure");
-    if (!navigator.serviceWorker || !self.caches) throw new Problem("storage_refused");
+    if (!navigator.serviceWorker || !self.caches || self.edgeNothingKept) throw new Problem("storage_refused");
     const registration = await keepApp();
     await takeNewest(registration);
     const controller = new Controller(await readBuild(), tell);
