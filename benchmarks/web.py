@@ -85,9 +85,9 @@ def visit(browser: Browser, url: str, threads: int, tokens: int) -> tuple[Page, 
 
 
 def ask_page(page: Page, question: str) -> Speed:
-    """What the page tells of its answer; the conversation is left behind."""
+    """What the page tells of its answer."""
     page.locator("#draft").fill(question)
-    page.keyboard.press("Enter")
+    page.locator("#send").click()
     expect(page.locator(".foot")).to_have_count(1, timeout=PATIENCE_MS)
     found = page.evaluate(
         """() => JSON.parse(localStorage.getItem('edge / chat ' + sessionStorage.getItem('edge / open')))
@@ -133,8 +133,7 @@ def measure(options: argparse.Namespace, folder: Path) -> str:
         for threads in dict.fromkeys((1, os.cpu_count() or 1)):
             page, first, again = visit(browser, url, threads, options.tokens)
             visits[threads] = (first, again)
-            settings = EngineSettings(threads=threads)
-            runtime = open_runtime(gguf, context_length=CONTEXT, settings=settings)
+            runtime = open_runtime(gguf, context_length=CONTEXT, settings=EngineSettings(threads=threads))
             stack.callback(runtime.close)
             ways["Chromium", threads] = partial(ask_page, page)
             ways["native", threads] = partial(ask_native, runtime, tokens=options.tokens)

@@ -50,7 +50,7 @@ def package(model: Path, output: Path, variant: str | None, progress: Progress) 
         own, page = sources("web"), sources("android") / "www"
         engine, compat = parts.fetch("wllama", progress), parts.fetch("wllama-compat", progress)
         shutil.copytree(page, folder, dirs_exist_ok=True)
-        shutil.copytree(own, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("sw.js"))
+        shutil.copytree(own, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("sw.js", "screen.png"))
         web_page.rewrite(folder / "index.html")
         write_json(folder / "app.webmanifest", _webmanifest(loaded.description["name"]))
         _copy_engine(folder / "wllama", engine, compat)

@@ -1,13 +1,12 @@
 // The requests and events of apps/android/PROTOCOL.md, answered in the browser.
 import * as kept from "./conversations.js";
-import { memoryOf, modelOf } from "./described.js";
+import { memoryOf, modelOf, stateOf } from "./described.js";
 import { answerFitted } from "./fitted.js";
+import { Library } from "./library.js";
 import { Loading } from "./loading.js";
 import { Problem } from "./problems.js";
 import { longestRun } from "./prompt.js";
-import { defaultsOf, limitsOf, refusal } from "./settings.js";
-
-const FRESH = () => ({ id: null, title: "", messages: [] });
+import { Preferences } from "./settings.js";
 
 export class Controller {
   constructor(build, tell) {
@@ -15,10 +14,8 @@ export class Controller {
     this.tell = tell;
     this.model = build.model;
     this.phase = "empty";
-    this.defaults = defaultsOf(this.model);
-    this.limits = limitsOf(this.model);
-    this.settings = kept.readSettings(this.defaults);
-    this.conversation = kept.readOpen() ?? FRESH();
+    this.preferences = new Preferences(this.model);
+    this.library = new Library();
     this.abort = null;
   }
 
@@ -31,7 +28,7 @@ export class Controller {
   on_hello() {
     this.tellState();
     this.on_models();
-    this.tellSettings();
+    this.tell(this.preferences.event());
     this.on_history();
   }
 
@@ -40,17 +37,18 @@ export class Controller {
   }
 
   async on_load(request) {
+    if (this.loading) return;
     await this.halt();
     await this.drop();
-    this.settings = kept.readSettings(this.defaults);
     this.enter("loading");
-    this.loading = new Loading(this.build, this.settings, this.tell);
+    this.loading = new Loading(this.build, this.preferences.values, this.tell);
     try {
       this.engine = await this.loading.run();
       this.enter("ready");
     } catch (error) {
       this.enter("empty");
-      const problem = error instanceof Problem ? error : new Problem("memory_engine", { detail: String(error.message) });
+      const problem =
+        error instanceof Problem ? error : new Problem("memory_engine", { detail: String(error.message) });
       this.tell(problem.event(request.type));
     } finally {
       this.loading = null;
@@ -69,18 +67,14 @@ export class Controller {
     if (longestRun(request.text) > this.model.longest_run) {
       return this.fail("too_long", "the text runs on for too long without a break", "break it up", request);
     }
-    if (!this.conversation.id) {
-      Object.assign(this.conversation, { id: crypto.randomUUID(), title: kept.titleOf(request.text) });
-      kept.writeOpen(this.conversation.id);
-    }
-    this.conversation.messages.push({ role: "user", text: request.text });
+    this.library.ask(request.text);
     return this.answer(request);
   }
 
   on_again(request) {
-    if (this.phase !== "ready" || this.conversation.messages.at(-1)?.role !== "assistant") return undefined;
-    this.conversation.messages.pop();
-    return this.answer(request);
+    if (this.phase !== "ready" || this.library.messages.at(-1)?.role !== "assistant") return;
+    this.library.messages.pop();
+    this.answer(request);
   }
 
   on_stop() {
@@ -89,67 +83,59 @@ export class Controller {
   }
 
   on_new() {
-    return this.show(FRESH());
+    return this.show();
   }
 
-  on_open(request) {
-    const found = kept.read(request.conversation);
-    if (!found) return this.fail("bad_request", "this conversation is gone", "choose another", request);
-    return this.show(found);
+  async on_open(request) {
+    if (await this.show(request.conversation)) return;
+    this.fail("bad_request", "this conversation is gone", "choose another", request);
   }
 
   on_history() {
-    this.tell({ type: "history", conversations: kept.list() });
+    this.tell(this.library.event());
   }
 
   async on_delete(request) {
-    const ids = request.all ? kept.list().map(({ id }) => id) : [request.conversation];
-    const open = request.all || ids.includes(this.conversation.id);
+    const open = request.all || request.conversation === this.library.open.id;
     if (open) await this.halt();
+    const ids = request.all ? kept.list().map(({ id }) => id) : [request.conversation];
     ids.forEach(kept.remove);
     this.on_history();
-    if (open) await this.show(FRESH());
+    if (open) await this.show();
   }
 
   on_rename({ conversation, title }) {
-    const found = kept.read(conversation);
-    if (found) kept.write({ ...found, title });
+    this.library.rename(conversation, title);
     this.on_history();
-    if (conversation !== this.conversation.id) return;
-    this.conversation.title = title;
-    this.tellState();
+    if (conversation === this.library.open.id) this.tellState();
   }
 
   on_settings(request) {
-    const refused = refusal(request.values, this.limits);
-    if (refused) return this.fail("bad_request", ...refused, request);
-    this.settings = { ...kept.readSettings(this.defaults), ...request.values };
-    kept.writeSettings(this.settings);
-    return this.tellSettings();
+    const refused = this.preferences.change(request.values);
+    if (refused) this.fail("bad_request", ...refused, request);
+    else this.tell(this.preferences.event());
   }
 
-  /** Another conversation; an answer that runs is stopped first. */
-  async show(conversation) {
+  /** Another conversation, false when it is gone; an answer that runs is stopped first. */
+  async show(id) {
     await this.halt();
-    this.conversation = conversation;
-    kept.writeOpen(conversation.id);
+    const found = this.library.show(id);
     this.tellState();
+    return found;
   }
 
   async halt() {
-    this.on_stop();
+    this.abort?.abort();
     await this.running;
   }
 
   answer(request) {
     this.running = this.generate(request);
-    return this.running;
   }
 
   async generate(request) {
     this.abort = new AbortController();
     this.partial = "";
-    this.settings = kept.readSettings(this.defaults);
     this.enter("answering");
     const { signal } = this.abort;
     const tell = (event) => {
@@ -157,8 +143,15 @@ export class Controller {
       this.tell(event);
     };
     try {
-      const { messages } = this.conversation;
-      const { reason, numbers } = await answerFitted(this.engine, this.model, this.settings, messages, signal, tell);
+      const { engine, model, preferences, library } = this;
+      const { reason, numbers } = await answerFitted(
+        engine,
+        model,
+        preferences.values,
+        library.messages,
+        signal,
+        tell,
+      );
       this.finish(reason, numbers);
     } catch (error) {
       await this.broken(error, request);
@@ -168,8 +161,7 @@ export class Controller {
   }
 
   finish(reason, numbers) {
-    this.conversation.messages.push({ role: "assistant", text: this.partial, reason, numbers });
-    kept.write({ ...this.conversation, model: this.model.name });
+    this.library.answer({ text: this.partial, reason, numbers }, this.model.name);
     this.tell({ type: "done", reason, text: this.partial, numbers, memory: memoryOf(this.engine) });
     if (this.engine) this.enter("ready");
     this.on_history();
@@ -177,14 +169,13 @@ export class Controller {
 
   async broken(error, request) {
     if (error.message === "context") {
-      this.conversation.messages.pop();
+      this.library.messages.pop();
       this.enter("ready");
       return this.fail("too_long", "the message does not fit the model's context", "shorten it", request);
     }
     // What was said stays, and the engine starts again: wllama ends for good at a token that is no UTF-8.
     await this.drop();
     this.finish("stopped", null);
-    this.enter("loading");
     this.fail("engine", "the engine stopped and starts again", "ask again", request);
     this.running = null;
     return this.on_load({ type: "load" });
@@ -205,21 +196,6 @@ export class Controller {
   }
 
   tellState() {
-    const { id, title, messages } = this.conversation;
-    this.tell({
-      type: "state",
-      phase: this.phase,
-      model: this.engine ? modelOf(this.model) : null,
-      conversation: id,
-      title,
-      messages,
-      partial: this.phase === "answering" ? this.partial : null,
-      memory: memoryOf(this.engine),
-      plain: !this.model.turns,
-    });
-  }
-
-  tellSettings() {
-    this.tell({ type: "settings", values: this.settings, defaults: this.defaults, limits: this.limits });
+    this.tell(stateOf(this));
   }
 }

@@ -9,7 +9,13 @@ const TITLE_LENGTH = 60;
 /** Newest first: {id, title, updated, messages, model}. */
 export function list() {
   return all()
-    .map(({ id, title, updated, messages, model }) => ({ id, title, updated, messages: messages.length, model }))
+    .map(({ id, title, updated, messages, model }) => ({
+      id,
+      title,
+      updated,
+      messages: messages.length,
+      model,
+    }))
     .sort((a, b) => b.updated - a.updated);
 }
 
@@ -20,7 +26,7 @@ export function read(id) {
   return Array.isArray(found?.messages) && found.messages.every(sound) ? { ...found, id } : null;
 }
 
-/** Keeps a conversation. Where the browser has no room the oldest others go; without any it lasts as long as the page. */
+/** Keeps a conversation. Where there is no room the oldest others go; without any it lasts as long as the page. */
 export function write({ id, title, messages, model }) {
   const text = JSON.stringify({ title, messages, model, updated: Date.now() / 1000 });
   const others = list().filter((other) => other.id !== id);
@@ -52,14 +58,17 @@ export function writeOpen(id) {
 /** The settings that were kept and are sound; `defaults` for the others. */
 export function readSettings(defaults) {
   const kept = Object.entries(parse(localStorage.getItem(SETTINGS)) ?? {});
-  return { ...defaults, ...Object.fromEntries(kept.filter(([name, value]) => typeof value === typeof defaults[name])) };
+  return {
+    ...defaults,
+    ...Object.fromEntries(kept.filter(([name, value]) => typeof value === typeof defaults[name])),
+  };
 }
 
 export function writeSettings(values) {
   try {
     localStorage.setItem(SETTINGS, JSON.stringify(values));
   } catch {
-    // A few bytes are refused: the settings last as long as the page.
+    // A few bytes are refused: the settings stay as they were.
   }
 }
 

@@ -1,4 +1,4 @@
-// MODEL and MEMORY of apps/android/PROTOCOL.md.
+// MODEL, MEMORY and the event `state` of apps/android/PROTOCOL.md.
 
 /** `model`: of build.json. */
 export function modelOf(model) {
@@ -19,4 +19,20 @@ export function memoryOf(engine) {
   if (!engine) return null;
   const variant = `${engine.threads} thread${engine.threads > 1 ? "s" : ""}`;
   return { process_bytes: null, available_bytes: null, total_bytes: null, context: engine.context, variant };
+}
+
+/** `controller`: its model, engine (or null), phase, library and partial answer. */
+export function stateOf({ model, engine, phase, library, partial }) {
+  const { id, title, messages } = library.open;
+  return {
+    type: "state",
+    phase,
+    model: engine ? modelOf(model) : null,
+    conversation: id,
+    title,
+    messages,
+    partial: phase === "answering" ? partial : null,
+    memory: memoryOf(engine),
+    plain: !model.turns,
+  };
 }

@@ -25,14 +25,19 @@ export class Engine {
     this.wllama.setCompat(COMPAT);
   }
 
-  // `wanted` threads; 0 for half of what the processor runs at once: threads wait for the slowest of them, which is slow
-  // where it shares its core.
+  // `wanted` threads; 0 for half of what the processor runs at once: all wait for the slowest of them, and one that
+  // shares its core is slow.
   async load(shards, context, wanted) {
     const half = Math.floor((navigator.hardwareConcurrency || 1) / 2);
     const found = wanted || Math.min(Math.max(half, 1), MAX_THREADS);
     const threads = crossOriginIsolated ? found : 1;
     // One conversation, and the processor: the GPU's results would differ from the proven ones.
-    await this.wllama.loadModel(shards, { n_ctx: context, n_parallel: 1, n_threads: threads, n_gpu_layers: 0 });
+    await this.wllama.loadModel(shards, {
+      n_ctx: context,
+      n_parallel: 1,
+      n_threads: threads,
+      n_gpu_layers: 0,
+    });
     this.threads = this.wllama.getNumThreads();
     this.context = context;
   }

@@ -6,7 +6,8 @@ const address = (sha256) => `${scope}.edge/${sha256}`;
 
 export async function readBuild() {
   const response = await fetch("build.json").catch(() => null);
-  if (!response?.ok) throw new Problem("download_refused", { path: "build.json", status: response?.status ?? "no answer" });
+  if (!response?.ok)
+    throw new Problem("download_refused", { path: "build.json", status: response?.status ?? "no answer" });
   return response.json();
 }
 

@@ -13,7 +13,9 @@ export async function answerFitted(engine, model, settings, messages, signal, te
     }
     const prompt = makePrompt(model, messages.slice(dropped), settings.system);
     try {
-      return await engine.answer(prompt, { ...settings, stop: model.stop }, signal, (text) => tell({ type: "piece", text }));
+      return await engine.answer(prompt, { ...settings, stop: model.stop }, signal, (text) =>
+        tell({ type: "piece", text }),
+      );
     } catch (error) {
       if (error.message !== "context" || messages.length - dropped < 3) throw error;
     }

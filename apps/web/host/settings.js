@@ -1,8 +1,10 @@
 // SETTINGS of apps/android/PROTOCOL.md.
+import { readSettings, writeSettings } from "./conversations.js";
+
 const MAX_THREADS = 64;
 
 /** {name: [low, high]} of the numbers. */
-export const limitsOf = (model) => ({
+const limitsOf = (model) => ({
   temperature: [0, 2],
   top_p: [0.01, 1],
   top_k: [0, 1000],
@@ -15,13 +17,13 @@ export const limitsOf = (model) => ({
 });
 
 /** `sampling`: what the model's own files name; greedy where they name nothing. */
-export function defaultsOf({ sampling }) {
+function defaultsOf({ sampling }) {
   const greedy = { temperature: 0, top_p: 1, top_k: 0, min_p: 0, repeat_penalty: 1 };
   return { system: "", ...greedy, seed: -1, max_tokens: 512, context: 0, threads: 0, ...sampling };
 }
 
 /** [message, hint] of the first value that cannot be; null when all can. */
-export function refusal(values, all) {
+function refusal(values, all) {
   for (const [name, value] of Object.entries(values ?? {})) {
     if (name === "system" && typeof value === "string") continue;
     const limits = all[name];
@@ -32,4 +34,27 @@ export function refusal(values, all) {
     }
   }
   return null;
+}
+
+export class Preferences {
+  constructor(model) {
+    this.defaults = defaultsOf(model);
+    this.limits = limitsOf(model);
+  }
+
+  /** As they are kept now: another tab may have changed them. */
+  get values() {
+    return readSettings(this.defaults);
+  }
+
+  /** [message, hint] of why `values` are refused; null when they are taken. */
+  change(values) {
+    const refused = refusal(values, this.limits);
+    if (!refused) writeSettings({ ...this.values, ...values });
+    return refused;
+  }
+
+  event() {
+    return { type: "settings", values: this.values, defaults: this.defaults, limits: this.limits };
+  }
 }

@@ -4,7 +4,15 @@ import { readBuild } from "./files.js";
 import { Problem } from "./problems.js";
 
 const RELOADED = "edge reloaded";
-const EMPTY = { type: "state", phase: "empty", model: null, conversation: null, title: "", messages: [], partial: null };
+const EMPTY = {
+  type: "state",
+  phase: "empty",
+  model: null,
+  conversation: null,
+  title: "",
+  messages: [],
+  partial: null,
+};
 
 /** The controller; null when there can be none, which an error event has told. */
 export async function start(tell) {
@@ -24,8 +32,8 @@ export async function start(tell) {
   }
 }
 
-// The worker serves this page from now on. It adds the headers that allow threads, which takes one more load; where that
-// does not help, the engine runs on one thread.
+// The worker serves this page from now on. It adds the headers that allow threads, which takes one more load; where
+// that does not help, the engine runs on one thread.
 async function keepApp() {
   const registration = await navigator.serviceWorker.register("sw.js").catch((error) => {
     if (navigator.serviceWorker.controller) return navigator.serviceWorker.ready;
@@ -55,7 +63,11 @@ function tellOfUpdates(registration, tell) {
     const { installing } = registration;
     installing.addEventListener("statechange", () => {
       if (installing.state !== "installed") return;
-      tell({ type: "note", code: "new_version", message: "a new version of this app is here: reload the page to use it" });
+      tell({
+        type: "note",
+        code: "new_version",
+        message: "a new version of this app is here: reload the page to use it",
+      });
     });
   });
 }

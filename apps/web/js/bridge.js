@@ -14,7 +14,13 @@ export async function connect(receive, reach) {
     if (controller) reach(true);
   } catch (error) {
     receive({ type: "state", phase: "empty", model: null, messages: [] });
-    receive({ type: "error", code: "download_refused", message: String(error.message), hint: HINT, request: null });
+    receive({
+      type: "error",
+      code: "download_refused",
+      message: String(error.message),
+      hint: HINT,
+      request: null,
+    });
   }
 }
 
