@@ -16,7 +16,7 @@ LLAMA := CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF" \
 QUESTION := What is the capital of France?
 
 DEBIAN := aapt apksigner zipalign dexdump android-framework-res openjdk-17-jdk-headless \
-	qemu-user-static chromium fonts-dejavu-core fonts-noto-color-emoji gcc $(if $(shell command -v npm),,nodejs npm)
+	qemu-user-static chromium fonts-dejavu-core fonts-noto-color-emoji gcc
 
 .PHONY: demo test test-slow tools lint bench clean
 
