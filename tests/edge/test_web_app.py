@@ -73,6 +73,20 @@ def test_it_chats_as_edge_does_and_goes_on_without_server_and_network(
 
 
 @pytest.mark.slow
+def test_it_lives_under_a_path_beside_other_pages(bundle: Path, tmp_path: Path, browser: Browser) -> None:
+    package(bundle, tmp_path / "app")
+    host = Host(tmp_path)
+    host.url += "app/"
+    with visit(browser, host) as (context, page):
+        ready(page)
+        host.close()
+        context.set_offline(True)
+        page.reload()
+        ready(page)
+    assert {name for name in host.served if not name.startswith("app/")} == set()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [NEVER_ISOLATED, SAFARI], ids=["one-thread", "safari-build"])
 def test_without_isolation_it_answers_on_one_thread(
     bundle: Path, tmp_path: Path, browser: Browser, script: str
@@ -106,6 +120,7 @@ def test_stop_ends_an_answer_at_once_and_leaves_the_model_usable(
         expect(page.locator(".foot")).to_have_count(2)
 
 
+@pytest.mark.slow
 def test_two_tabs_keep_a_conversation_each(bundle: Path, tmp_path: Path, browser: Browser) -> None:
     host = Host(package(bundle, tmp_path / "site"))
     with visit(browser, host) as (context, page):
@@ -126,6 +141,7 @@ def test_two_tabs_keep_a_conversation_each(bundle: Path, tmp_path: Path, browser
         expect(page.locator(".user")).to_have_text("One")
 
 
+@pytest.mark.slow
 def test_the_next_build_takes_over_when_no_tab_runs_the_old_one(
     bundle: Path, tmp_path: Path, browser: Browser
 ) -> None:

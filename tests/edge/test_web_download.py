@@ -61,6 +61,7 @@ def test_a_stopped_download_goes_on_where_it_was(site: Path, browser: Browser) -
     assert host.served.count(first) == 1
 
 
+@pytest.mark.slow
 def test_an_altered_file_is_named_and_not_kept(site: Path, browser: Browser) -> None:
     def alter(path: str, data: bytes) -> bytes:
         return data[:-40] + bytes(40) if path.endswith(".gguf") else data
@@ -74,6 +75,7 @@ def test_an_altered_file_is_named_and_not_kept(site: Path, browser: Browser) -> 
         ready(page)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["model", "host/engine.js"])
 def test_a_file_that_was_not_copied_is_named(
     site: Path, tmp_path: Path, browser: Browser, missing: str
