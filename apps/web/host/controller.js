@@ -20,9 +20,8 @@ export class Controller {
   }
 
   request(request) {
-    const action = this[`on_${request.type}`];
-    if (!action) this.fail("bad_request", `unknown request ${request.type}`, "reload the page", request);
-    else action.call(this, request);
+    if (this[`on_${request.type}`]) this[`on_${request.type}`](request);
+    else this.fail("bad_request", `unknown request ${request.type}`, "reload the page", request);
   }
 
   on_hello() {
