@@ -16,7 +16,7 @@ LLAMA := CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF" \
 QUESTION := What is the capital of France?
 
 DEBIAN := aapt apksigner zipalign dexdump android-framework-res openjdk-17-jdk-headless \
-	qemu-user-static chromium fonts-dejavu-core fonts-noto-color-emoji gcc $(if $(shell command -v npm),,nodejs npm)
+	qemu-user-static chromium fonts-dejavu-core fonts-noto-color-emoji gcc
 
 .PHONY: demo test test-slow tools lint bench clean
 
@@ -62,8 +62,6 @@ bench: .venv/.dev
 .venv/.dev: .venv/.demo
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet -e ".[gguf,npu,dev]"
-	@if command -v npm >/dev/null; then npm ci --silent --ignore-scripts --prefix tests/browser; \
-	else echo "No npm: the web app's tests in Chromium are left out."; fi
 	touch $@
 
 clean:

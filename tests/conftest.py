@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from benchmarks.random_checkpoint import ALL_SHAPES, ALL_TOKENIZERS, write_checkpoint
 from benchmarks.tiny_multimodal import Layout, write_multimodal
 
+PATIENCE_MS = 30_000
 _WRITER_OPTIONS = {"seed", "dtype", "shards", "tokenizer"}
 
 
@@ -55,3 +58,17 @@ def tiny_multimodal(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., P
         return directory
 
     return make
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests of a process: playwright's own loop can be there once."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if chromium is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
+        # As root, which CI is, Chromium has no sandbox.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()

@@ -53,6 +53,13 @@ async function serve(request, path, file) {
 
 self.addEventListener("install", (event) => event.waitUntil(keepShell()));
 self.addEventListener("activate", (event) => event.waitUntil(forgetOthers().then(() => self.clients.claim())));
+// A page asks for the build that waits: it may start when no other tab runs the old one.
+self.addEventListener("message", async ({ ports: [port] }) => {
+  const open = await self.clients.matchAll({ type: "window", includeUncontrolled: true });
+  const alone = open.filter((client) => client.url.startsWith(SCOPE)).length < 2;
+  if (alone) await self.skipWaiting();
+  port.postMessage(alone ? "started" : "waits");
+});
 self.addEventListener("fetch", (event) => {
   const url = new URL(event.request.url);
   url.search = url.hash = "";

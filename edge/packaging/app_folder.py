@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from edge.bundle import hash_files, write_json
 from edge.staging import staging
 
 LIST = "edge-app.json"
+_LICENCES = ("LICENSE", "NOTICE")
 APPS = Path(__file__).parent.parent / "apps"
 
 
@@ -31,6 +33,13 @@ def sources(app: str) -> Path:
             f"{folder} is missing: this installation of edge holds no apps", hint="install edge again"
         )
     return folder
+
+
+def copy_licences(model: Path, folder: Path) -> None:
+    """The texts that must stay with copies of the model, as model-NAME.txt."""
+    for name in _LICENCES:
+        if (model / name).is_file():
+            shutil.copyfile(model / name, folder / f"model-{name}.txt")
 
 
 def _listed(folder: Path, app: str) -> Collection[str]:

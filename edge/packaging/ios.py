@@ -2,6 +2,7 @@
 
 Chat.xcodeproj, Chat/     apps/ios, as it is
 Model/                    model.gguf and model.json
+licences/                 in the app too
 Frameworks/               rnllama.xcframework, of which the libraries for phones and their simulator
 """
 
@@ -13,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from edge.packaging import parts, phone_model, web_model
-from edge.packaging.app_folder import app_folder, sources
+from edge.packaging.app_folder import app_folder, copy_licences, sources
 from edge.packaging.packaged import Packaged
 from edge.progress import Progress
 
@@ -35,6 +36,7 @@ def package(model: Path, output: Path, variant: str | None, progress: Progress) 
         (folder / "licences").mkdir()
         for name, source in _LICENCES.items():
             shutil.copyfile(llama / source, folder / "licences" / name)
+        copy_licences(model, folder / "licences")
         (folder / "Model").mkdir()
         shutil.copyfile(loaded.gguf, folder / "Model" / phone_model.FILE)
         text = json.dumps(description, indent=2, sort_keys=True, ensure_ascii=False) + "\n"

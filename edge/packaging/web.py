@@ -1,11 +1,12 @@
 """`--app web`: a static folder that chats in a browser, and without a network after the first visit.
 
-index.html, *.js, *.css    apps/web, as they are         shell: kept by the service worker when it is installed
+index.html, css/, js/      apps/android/www, the page    shell: kept by the service worker when it is installed
+host/, js/bridge.js, ..    apps/web, what is behind it
+README.md, licences/       for whoever puts it on a server
 sw.js                      BUILD and apps/web/sw.js
 build.json                 the files with size and SHA-256, and model.json (apps/android/PROTOCOL.md)
 wllama/                    @wllama/wllama: llama.cpp in WebAssembly; compat.* for browsers without 64-bit memory
 model/                     the bundle's GGUF in shards, which browsers and static hosts take
-licences/
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from converters.errors import UnsupportedError
 from converters.gguf.reader import Gguf
 from converters.gguf.split import assign, split
 from edge.bundle import hash_files, write_json
-from edge.packaging import parts, phone_model, web_model
-from edge.packaging.app_folder import app_folder, sources
+from edge.packaging import parts, phone_model, web_model, web_page
+from edge.packaging.app_folder import app_folder, copy_licences, sources
 from edge.packaging.packaged import Packaged
 from edge.progress import Progress
 from edge.units import size
@@ -36,7 +37,7 @@ MAX_FILE_BYTES = (1 << 31) - 1
 MAX_MEMORY_BYTES = 4 << 30
 """Of WebAssembly in a browser: weights, cache and workspace together."""
 MIN_CONTEXT = 512
-_LICENCES = ("LICENSE", "NOTICE")
+_GROUPS = {"model/": "model", "wllama/compat.": "compat", "licences/": "about", "README.md": "about"}
 
 
 def package(model: Path, output: Path, variant: str | None, progress: Progress) -> Packaged:
@@ -46,12 +47,15 @@ def package(model: Path, output: Path, variant: str | None, progress: Progress) 
         progress.stage("read the model", phone_model.size(model))
         loaded = phone_model.load(model, variant, progress.advance)
         context, largest = _context(loaded.description), _largest(loaded.gguf)
-        own = sources("web")
+        own, page = sources("web"), sources("android") / "www"
         engine, compat = parts.fetch("wllama", progress), parts.fetch("wllama-compat", progress)
-        shutil.copytree(own, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("sw.js"))
+        shutil.copytree(page, folder, dirs_exist_ok=True)
+        shutil.copytree(own, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("sw.js", "screen.png"))
+        web_page.rewrite(folder / "index.html")
         write_json(folder / "app.webmanifest", _webmanifest(loaded.description["name"]))
         _copy_engine(folder / "wllama", engine, compat)
-        _copy_licences(folder / "licences", engine, model)
+        shutil.copyfile(engine / "package/LICENCE", folder / "licences" / "wllama.txt")
+        copy_licences(model, folder / "licences")
         (folder / "model").mkdir()
         progress.stage("split the model", loaded.size)
         stem = loaded.sha256[:12]
@@ -106,16 +110,9 @@ def _copy_engine(folder: Path, engine: Path, compat: Path) -> None:
     shutil.copyfile(compat / "package/wasm/wllama.wasm", folder / "compat.wasm")
 
 
-def _copy_licences(folder: Path, engine: Path, model: Path) -> None:
-    shutil.copyfile(engine / "package/LICENCE", folder / "wllama.txt")
-    for name in _LICENCES:
-        if (model / name).is_file():
-            shutil.copyfile(model / name, folder / f"model-{name}.txt")
-
-
 def _group(name: str) -> str:
     """When a file is fetched: with the page, by every browser, by one of the two kinds, or never by the app."""
-    for start, group in (("model/", "model"), ("wllama/compat.", "compat"), ("licences/", "licences")):
+    for start, group in _GROUPS.items():
         if name.startswith(start):
             return group
     return "engine" if name.endswith(".wasm") else "shell"
@@ -135,8 +132,8 @@ def _webmanifest(name: str) -> dict[str, Any]:
         "start_url": "./",
         "scope": "./",
         "display": "standalone",
-        "background_color": "#fbfbf9",
-        "theme_color": "#1f5fae",
+        "background_color": "#ffffff",
+        "theme_color": "#0b67a5",
         "icons": [{"src": "icon.svg", "sizes": "any", "type": "image/svg+xml"}],
     }
 

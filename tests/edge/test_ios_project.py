@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import plistlib
 import re
+import shutil
+import struct
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tree_sitter_swift
+from openstep_parser import OpenStepDecoder
 from tree_sitter import Language, Node, Parser
 
 from edge.cli import main
 from edge.packaging import ios
 from edge.progress import Silent
-from tests.edge import openstep
+
+MACH_O_64, DYLIB, LC_BUILD_VERSION, IOS = 0xFEEDFACF, 6, 0x32, 2
+"""mach-o/loader.h"""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,8 @@ def project(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def objects(project: Path) -> dict[str, Any]:
-    data = openstep.parse((project / "Chat.xcodeproj" / "project.pbxproj").read_text())
+    file = project / "Chat.xcodeproj" / "project.pbxproj"
+    data = OpenStepDecoder.ParseFromFile(file.open(encoding="utf-8"))
     assert data["rootObject"] in data["objects"]
     return data["objects"]  # type: ignore[no-any-return]
 
@@ -65,12 +72,13 @@ def test_every_file_of_the_project_exists_and_no_path_is_absolute(
     (main_group,) = [value["mainGroup"] for value in objects.values() if value["isa"] == "PBXProject"]
     walk(main_group, project)
     assert [path for path in found if not path.exists()] == []
+    assert {project / "licences", project / "Chat" / "PrivacyInfo.xcprivacy"} <= set(found)
     sources = {path for path in found if path.suffix == ".swift"}
     assert sources == set((project / "Chat").glob("*.swift"))
     built = {
         objects[value["fileRef"]]["path"] for value in objects.values() if value["isa"] == "PBXBuildFile"
     }
-    assert {path.name for path in sources} <= built
+    assert {path.name for path in sources} | {"licences", "PrivacyInfo.xcprivacy", "model.gguf"} <= built
     for value in objects.values():
         for name, setting in value.get("buildSettings", {}).items():
             if name in ("INFOPLIST_FILE", "SWIFT_OBJC_BRIDGING_HEADER"):
@@ -92,6 +100,57 @@ def test_the_property_lists_say_what_is_there(project: Path) -> None:
         "Info.plist",
         *(each["LibraryIdentifier"] for each in listed),
     }
+
+
+def test_what_apple_asks_reasons_for_is_in_the_privacy_manifest(project: Path) -> None:
+    """The functions of Apple's list that the sources and llama.cpp use, by their names."""
+    manifest = plistlib.loads((project / "Chat" / "PrivacyInfo.xcprivacy").read_bytes())
+    assert manifest["NSPrivacyTracking"] is False
+    assert manifest["NSPrivacyCollectedDataTypes"] == []
+    used = {entry["NSPrivacyAccessedAPIType"] for entry in manifest["NSPrivacyAccessedAPITypes"]}
+    text = "".join(file.read_text() for file in (project / "Chat").glob("*.swift")).encode()
+    library = (project / "Frameworks" / ios.FRAMEWORK / "ios-arm64/rnllama.framework/rnllama").read_bytes()
+    names = {
+        "UserDefaults": rb"AppStorage|UserDefaults",
+        "FileTimestamp": rb"\0_(?:[fl]?stat|fstatat|getattrlist)\0|modificationDate",
+        "SystemBootTime": rb"\0_mach_absolute_time\0|systemUptime",
+        "DiskSpace": rb"\0_f?statv?fs\0|volumeAvailableCapacity",
+        "ActiveKeyboards": rb"activeInputModes",
+    }
+    found = {name for name, pattern in names.items() if re.search(pattern, text + library)}
+    assert {f"NSPrivacyAccessedAPICategory{name}" for name in found} == used
+
+
+def test_the_bridging_header_compiles_as_c_with_the_frameworks_headers(project: Path, tmp_path: Path) -> None:
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler (apt-get install gcc)")
+    headers = project / "Frameworks" / ios.FRAMEWORK / "ios-arm64" / "rnllama.framework" / "Headers"
+    (tmp_path / "rnllama").symlink_to(headers)
+    header = project / "Chat" / "Bridging-Header.h"
+    command = [compiler, "-fsyntax-only", "-Wno-deprecated", "-x", "c", "-I", str(tmp_path), str(header)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_framework_is_a_library_for_the_projects_oldest_ios(
+    project: Path, objects: dict[str, Any]
+) -> None:
+    folder = project / "Frameworks" / ios.FRAMEWORK / "ios-arm64" / "rnllama.framework"
+    data = (folder / "rnllama").read_bytes()
+    magic, _, _, kind, count, _ = struct.unpack_from("<6I", data)
+    assert (magic, kind) == (MACH_O_64, DYLIB)
+    at, oldest = 32, None
+    for _ in range(count):
+        command, length = struct.unpack_from("<2I", data, at)
+        if command == LC_BUILD_VERSION:
+            platform, oldest = struct.unpack_from("<2I", data, at + 8)
+            assert platform == IOS
+        at += length
+    settings = [value.get("buildSettings", {}) for value in objects.values()]
+    targets = {s["IPHONEOS_DEPLOYMENT_TARGET"] for s in settings if "IPHONEOS_DEPLOYMENT_TARGET" in s}
+    assert oldest is not None
+    assert all(oldest >> 16 <= int(target.partition(".")[0]) for target in targets)
 
 
 def swift(project: Path) -> Iterator[tuple[Path, Node]]:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import base64
+import errno
 import json
-import shutil
-import subprocess
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from converters.errors import SourceError
 from edge.bundle import hash_files
 from edge.chat.templates import ChatTemplate
 from edge.cli import main
-from edge.packaging import phone_model, web
+from edge.packaging import app_folder, phone_model, web, web_page
 from edge.packaging.app_folder import LIST, sources
 from edge.progress import Silent
-from tests.edge.web_site import package
+from tests.edge.web_site import Host, package
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,41 @@ def test_a_failure_on_the_way_leaves_the_old_folder_and_nothing_else(
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
+@pytest.mark.parametrize("app", ["web", "ios"])
+def test_a_full_disk_is_told_and_leaves_nothing(
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    app: str,
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(app_folder, "write_json", full)
+    assert main(["package", str(bundle), "--app", app, "-o", str(tmp_path / "site")]) == 2
+    assert "is full" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_is_the_phones_with_a_browsers_policy(bundle: Path, tmp_path: Path) -> None:
+    site, page = package(bundle, tmp_path / "site"), sources("android") / "www"
+    for file in page.rglob("*.*"):
+        name = file.relative_to(page)
+        same = (site / name).read_bytes() == file.read_bytes()
+        assert same == (name.as_posix() not in ("index.html", "js/bridge.js"))
+    own, phone = (
+        set(re.findall(r"export (?:async )?\w+ (\w+)", (at / "js/bridge.js").read_text()))
+        for at in (site, page)
+    )
+    assert own == phone
+    text = (site / "index.html").read_text()
+    assert "script-src 'self' blob: 'wasm-unsafe-eval'" in text
+    (site / "index.html").write_text("<p>another page</p>")
+    with pytest.raises(ValueError, match="stands there 0 times"):
+        web_page.rewrite(site / "index.html")
+
+
 def test_the_worker_and_the_page_know_every_file_by_its_hash(bundle: Path, tmp_path: Path) -> None:
     site = package(bundle, tmp_path / "site")
     line = (site / "sw.js").read_text().splitlines()[0]
@@ -80,30 +116,22 @@ def test_a_person_is_told_of_a_shorter_context_and_of_large_files(
     )
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
 @pytest.mark.parametrize("system", ["", "Be  short.\n"])
 def test_the_page_writes_the_prompt_that_the_template_renders(
-    bundle: Path, tmp_path: Path, system: str
+    bundle: Path, tmp_path: Path, browser: Browser, system: str
 ) -> None:
-    site = package(bundle, tmp_path / "site")
-    model = json.loads((site / "build.json").read_text())["model"] | {"bos": "", "strip": []}
+    host = Host(package(bundle, tmp_path / "site"))
+    model = json.loads((host.root / "build.json").read_text())["model"] | {"bos": "", "strip": []}
     contents = [" \x1c\u00a0Hello\u2003", "Hi {{ there }}\n", "emoji \U0001f44d\ufeff $& \\1"]
-    roles = ["user", "assistant", "user"]
-    messages = [{"role": r, "content": c} for r, c in zip(roles, contents, strict=True)]
-    code = base64.b64encode((sources("web") / "prompt.js").read_bytes()).decode()
-    script = (
-        f"const {{makePrompt}} = await import('data:text/javascript;base64,{code}');"
-        "const [model, messages, system] = JSON.parse(await new Response(process.stdin).text());"
-        "process.stdout.write(JSON.stringify(makePrompt(model, messages, system)));"
+    messages = list(zip(["user", "assistant", "user"], contents, strict=True))
+    page = browser.new_page()
+    page.goto(f"{host.url}build.json")
+    written = page.evaluate(
+        "async (given) => (await import('/host/prompt.js')).makePrompt(...given)",
+        [model, [{"role": role, "text": text} for role, text in messages], system],
     )
-    told = [{"role": m["role"], "text": m["content"]} for m in messages]
-    done = subprocess.run(
-        ["node", "--input-type=module", "-e", script],
-        input=json.dumps([model, told, system]),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    page.close()
+    host.close()
     template = ChatTemplate(json.loads((bundle / "tokenizer_config.json").read_text())["chat_template"])
-    given = [{"role": "system", "content": system}, *messages] if system else messages
-    assert json.loads(done.stdout) == template.render(given)
+    given = [("system", system), *messages] if system else messages
+    assert written == template.render([{"role": role, "content": text} for role, text in given])

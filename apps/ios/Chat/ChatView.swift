@@ -3,11 +3,16 @@ import SwiftUI
 struct ChatView: View {
     @ObservedObject var conversation: Conversation
     @State private var question = ""
+    @State private var showsSettings = false
+    @AppStorage("system") private var system = ""
 
     var body: some View {
         NavigationView {
             VStack(spacing: 0) {
                 messages
+                if conversation.state == .loading {
+                    ProgressView("Loading the model").padding()
+                }
                 if let problem = conversation.problem {
                     Text(problem).foregroundColor(.red).padding()
                 }
@@ -16,8 +21,16 @@ struct ChatView: View {
             .navigationTitle(conversation.name)
             .navigationBarTitleDisplayMode(.inline)
             .toolbar {
-                Button("New chat") { conversation.clear() }
-                    .disabled(conversation.state == .loading)
+                ToolbarItem(placement: .navigationBarLeading) {
+                    Button { showsSettings = true } label: { Label("Settings", systemImage: "gearshape") }
+                }
+                ToolbarItem(placement: .navigationBarTrailing) {
+                    Button { conversation.clear() } label: { Label("New chat", systemImage: "square.and.pencil") }
+                        .disabled(conversation.messages.isEmpty)
+                }
+            }
+            .sheet(isPresented: $showsSettings) {
+                SettingsView(system: $system, takesSystem: conversation.takesSystem)
             }
         }
         .navigationViewStyle(.stack)
@@ -35,7 +48,7 @@ struct ChatView: View {
                 .padding()
             }
             .onChange(of: conversation.messages.last?.text) { _ in
-                scroll.scrollTo(conversation.messages.last?.id, anchor: .bottom)
+                if let last = conversation.messages.last { scroll.scrollTo(last.id, anchor: .bottom) }
             }
         }
     }
@@ -46,9 +59,11 @@ struct ChatView: View {
                 .textFieldStyle(.roundedBorder)
                 .onSubmit(send)
             if conversation.state == .answering {
-                Button("Stop") { conversation.stop() }
+                Button { conversation.stop() } label: { Label("Stop", systemImage: "stop.circle.fill") }
+                    .labelStyle(.iconOnly)
             } else {
-                Button("Send", action: send)
+                Button(action: send) { Label("Send", systemImage: "arrow.up.circle.fill") }
+                    .labelStyle(.iconOnly)
                     .disabled(conversation.state != .ready || question.isEmpty)
             }
         }
@@ -57,7 +72,7 @@ struct ChatView: View {
 
     private func send() {
         guard conversation.state == .ready, !question.isEmpty else { return }
-        conversation.ask(question)
+        conversation.ask(question, system: system)
         question = ""
     }
 }
@@ -69,6 +84,7 @@ private struct Bubble: View {
         let mine = message.role == .user
         Text(message.text)
             .textSelection(.enabled)
+            .accessibilityLabel(mine ? "You: \(message.text)" : message.text)
             .padding(mine ? 10 : 0)
             .background(mine ? Color.accentColor.opacity(0.15) : Color.clear)
             .clipShape(RoundedRectangle(cornerRadius: 14))

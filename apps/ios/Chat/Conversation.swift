@@ -22,6 +22,8 @@ final class Conversation: ObservableObject {
     private var engine: Engine?
     private var running: Task<Void, Never>?
 
+    var takesSystem: Bool { model?.turns?.start_system != nil }
+
     func load() async {
         guard engine == nil else { return }
         do {
@@ -36,18 +38,18 @@ final class Conversation: ObservableObject {
         }
     }
 
-    func ask(_ text: String) {
+    /// `system`: told to the model before the conversation; "" for nothing.
+    func ask(_ text: String, system: String) {
         guard let engine, let model, state == .ready else { return }
         messages.append(Message(role: .user, text: text))
-        let pieces = Prompt.pieces(of: messages, for: model)
-        messages.append(Message(role: .assistant, text: ""))
+        let pieces = Prompt.pieces(of: messages, system: system, for: model)
+        let answer = Message(role: .assistant, text: "")
+        messages.append(answer)
         state = .answering
         problem = nil
         running = Task {
             do {
-                for try await piece in await engine.answer(pieces) {
-                    messages[messages.count - 1].text += piece
-                }
+                for try await piece in engine.answer(pieces) { add(piece, to: answer.id) }
             } catch {
                 problem = error.localizedDescription
             }
@@ -61,9 +63,13 @@ final class Conversation: ObservableObject {
 
     func clear() {
         stop()
-        Task {
-            await running?.value
-            messages = []
-        }
+        messages = []
+        problem = nil
+    }
+
+    /// A cleared conversation has no place for what was still on its way.
+    private func add(_ piece: String, to id: UUID) {
+        guard let index = messages.firstIndex(where: { $0.id == id }) else { return }
+        messages[index].text += piece
     }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import os
 
 /// llama.cpp with one model and one conversation in its cache. An actor: one call at a time.
 actor Engine {
@@ -20,9 +21,15 @@ actor Engine {
         llama_model_free(model)
     }
 
+    /// Throws an EngineError: before anything is loaded where the model does not fit in memory.
     static func load(_ described: Model) async throws -> Engine {
+        try checkMemory(for: described)
         llama_backend_init()
-        guard let model = llama_model_load_from_file(described.path, llama_model_default_params()) else {
+        var modelParameters = llama_model_default_params()
+        #if targetEnvironment(simulator)
+        modelParameters.n_gpu_layers = 0
+        #endif
+        guard let model = llama_model_load_from_file(described.path, modelParameters) else {
             throw EngineError(message: "The model could not be loaded: \(described.file)")
         }
         var parameters = llama_context_default_params()
@@ -34,12 +41,23 @@ actor Engine {
         return Engine(model: model, context: context, sampling: described.sampling)
     }
 
-    /// Whole characters as they come. Ends at an end token, at the end of the context, or when the task is cancelled.
-    func answer(_ pieces: [Piece]) -> AsyncThrowingStream<String, Error> {
+    /// What iOS still gives this app, against weights, cache and workspace. The simulator tells nothing: 0.
+    private static func checkMemory(for described: Model) throws {
+        let needed = described.size + described.context * described.kv_bytes_per_token + described.work_bytes
+        let free = Int(os_proc_available_memory())
+        guard free == 0 || needed <= free else {
+            let needs = ByteCountFormatter.string(fromByteCount: Int64(needed), countStyle: .memory)
+            let has = ByteCountFormatter.string(fromByteCount: Int64(free), countStyle: .memory)
+            throw EngineError(message: "The model needs \(needs) of memory, and this app may use \(has) more.")
+        }
+    }
+
+    /// Whole characters as they come. Ends at an end token, at the end of the context, or when the reader is cancelled.
+    nonisolated func answer(_ pieces: [Piece]) -> AsyncThrowingStream<String, Error> {
         AsyncThrowingStream { stream in
             let task = Task {
                 do {
-                    try self.generate(pieces) { stream.yield($0) }
+                    try await self.generate(pieces) { text in _ = stream.yield(text) }
                     stream.finish()
                 } catch {
                     stream.finish(throwing: error)
@@ -49,20 +67,17 @@ actor Engine {
         }
     }
 
-    private func generate(_ pieces: [Piece], yield: (String) -> Void) throws {
+    private func generate(_ pieces: [Piece], yield: @Sendable (String) -> Void) throws {
         let sampler = makeSampler()
         defer { llama_sampler_free(sampler) }
         var fresh = try prefill(tokens(of: pieces))
-        var pending = Data()
+        var characters = Characters()
         while !Task.isCancelled, cached.count + fresh.count <= Int(llama_n_ctx(context)) {
             try decode(fresh)
             let token = llama_sampler_sample(sampler, context, -1)
             if llama_vocab_is_eog(vocabulary, token) { break }
-            pending.append(bytes(of: token))
-            if let text = String(data: pending, encoding: .utf8) {
-                yield(text)
-                pending = Data()
-            }
+            let text = characters.add(bytes(of: token))
+            if !text.isEmpty { yield(text) }
             fresh = [token]
         }
     }
@@ -104,10 +119,10 @@ actor Engine {
         return llama_vocab_get_add_bos(vocabulary) && all.first != start ? [start] + all : all
     }
 
-    private func bytes(of token: llama_token) -> Data {
+    private func bytes(of token: llama_token) -> [UInt8] {
         var buffer = [CChar](repeating: 0, count: 256)
         let count = llama_token_to_piece(vocabulary, token, &buffer, Int32(buffer.count), 0, false)
-        return Data(buffer.prefix(Int(max(count, 0))).map { UInt8(bitPattern: $0) })
+        return buffer.prefix(Int(max(count, 0))).map { UInt8(bitPattern: $0) }
     }
 
     /// The model's own sampling; greedy where it names none.

@@ -6,6 +6,8 @@ struct Model: Decodable {
     struct Turns: Decodable {
         let trim: Bool
         let start_user: String
+        let start_system: String?
+        let system_user: String?
         let user_assistant: String
         let assistant_user: String
         let reply: String
@@ -13,7 +15,10 @@ struct Model: Decodable {
 
     let name: String
     let file: String
+    let size: Int
     let context: Int
+    let kv_bytes_per_token: Int
+    let work_bytes: Int
     let turns: Turns?
     let special: [String]
     let strip: [StripRule]

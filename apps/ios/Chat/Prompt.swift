@@ -8,19 +8,19 @@ struct Piece {
 
 enum Prompt {
     /// As `edge chat` makes it: special tokens come from the template alone, their text in a message stays text.
-    static func pieces(of messages: [Message], for model: Model) -> [Piece] {
+    static func pieces(of messages: [Message], system: String, for model: Model) -> [Piece] {
         var pieces: [Piece] = []
         for (index, message) in messages.enumerated() {
             if let turns = model.turns {
-                let before = index == 0 ? turns.start_user
-                    : message.role == .user ? turns.assistant_user : turns.user_assistant
-                add(before, parsed: true, to: &pieces)
+                if index == 0 {
+                    start(turns, system: system, of: model, to: &pieces)
+                } else {
+                    add(message.role == .user ? turns.assistant_user : turns.user_assistant, parsed: true, to: &pieces)
+                }
             } else if index > 0 {
                 add("\n", parsed: false, to: &pieces)
             }
-            let trimmed = model.turns?.trim == true
-                ? message.text.trimmingCharacters(in: .whitespacesAndNewlines) : message.text
-            addContent(trimmed, of: model, to: &pieces)
+            addContent(message.text, of: model, to: &pieces)
         }
         add(model.turns?.reply ?? "", parsed: true, to: &pieces)
         return pieces.map { piece in
@@ -28,9 +28,19 @@ enum Prompt {
         }
     }
 
+    private static func start(_ turns: Model.Turns, system: String, of model: Model, to pieces: inout [Piece]) {
+        guard !system.isEmpty, let startSystem = turns.start_system, let systemUser = turns.system_user else {
+            return add(turns.start_user, parsed: true, to: &pieces)
+        }
+        add(startSystem, parsed: true, to: &pieces)
+        addContent(system, of: model, to: &pieces)
+        add(systemUser, parsed: true, to: &pieces)
+    }
+
     private static func addContent(_ text: String, of model: Model, to pieces: inout [Piece]) {
-        guard model.turns != nil else { return add(text, parsed: false, to: &pieces) }
-        var rest = Substring(text)
+        guard let turns = model.turns else { return add(text, parsed: false, to: &pieces) }
+        let content = turns.trim ? text.trimmingCharacters(in: .whitespacesAndNewlines) : text
+        var rest = Substring(content)
         while let (range, found) = first(of: model.special, in: rest) {
             add(String(rest[..<range.lowerBound]), parsed: true, to: &pieces)
             pieces.append(Piece(text: found, parsed: false))

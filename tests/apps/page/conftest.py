@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.apps.conftest import describe
 from tests.apps.host_app import App, embed, run
@@ -18,19 +17,6 @@ from tests.apps.page.acts import PATIENCE_MS
 
 PORTRAIT, LANDSCAPE = {"width": 412, "height": 915}, {"width": 915, "height": 412}
 Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no Chromium on this machine (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=PATIENCE_MS)
-        # As root, which CI is, Chromium has no sandbox.
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -4,6 +4,9 @@ import { h } from "./dom.js";
 const phone = window.EdgeHost;
 const shell = window.EdgeShell;
 
+/** What the page promises about the person's words. */
+export const PROMISE = "It answers on this device. The app has no permission to use the network.";
+
 /** Calls `receive` with every event, and `reach(false)` when the controller cannot be reached. */
 export function connect(receive, reach) {
   if (phone) {

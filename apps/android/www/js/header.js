@@ -22,6 +22,6 @@ function facts({ model, memory, messages }) {
   const found = [];
   if (last) found.push(speed(last.numbers.decode_per_second));
   else if (model.precision) found.push(model.precision);
-  if (memory) found.push(size(memory.process_bytes));
+  if (memory) found.push(memory.process_bytes ? size(memory.process_bytes) : memory.variant);
   return found;
 }

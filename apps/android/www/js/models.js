@@ -17,7 +17,9 @@ export function renderModels({ models, model, memory, progress, error }) {
     (models ?? []).map((one) => row(one, one.id === model?.id)),
   );
   const note = $("models-note");
-  const free = memory ? `${size(memory.available_bytes)} of ${size(memory.total_bytes)} memory free` : "";
+  const free = memory?.total_bytes
+    ? `${size(memory.available_bytes)} of ${size(memory.total_bytes)} memory free`
+    : "";
   const copying = progress?.stage === "copy" ? `Copying ${Math.round(progress.fraction * 100)} %` : "";
   note.textContent = error ? told(error) : copying || free;
   note.classList.toggle("bad", Boolean(error));

@@ -4,14 +4,19 @@ import { write } from "./composer.js";
 import { $, h, icon } from "./dom.js";
 import { loadAgain } from "./loading.js";
 import { pick } from "./models.js";
-import { sentence } from "./words.js";
+import { sentence, size } from "./words.js";
 
 const IDEAS = [
   "What is the capital of France?",
   "Write a short poem about the sea",
   "Three ideas for dinner with rice",
 ];
-const STAGES = { copy: "Copying the model, once", check: "Checking the file", load: "Loading" };
+const STAGES = {
+  copy: "Copying the model, once",
+  download: "Downloading the model, once",
+  check: "Checking the file",
+  load: "Loading",
+};
 const TITLES = {
   no_model: "No model yet",
   file_missing: "The model’s file is gone",
@@ -24,11 +29,22 @@ const TITLES = {
   library: "The engine cannot start",
   stopped: "Loading was stopped",
   away: "The engine is away",
+  no_wasm: "This browser cannot run the model",
+  insecure: "This address is not secure",
+  storage_refused: "No storage for this page",
+  storage_full: "Not enough storage",
+  storage_lost: "The model is gone",
+  download_broken: "The download was interrupted",
+  download_refused: "A file is not on the server",
+  download_wrong: "A file is not the right one",
+  worker: "The app cannot be kept",
 };
 const BUTTONS = {
   models: ["Choose another model", () => $("open-models").click()],
   file: ["Open a GGUF file", pick],
   again: ["Try again", loadAgain],
+  go_on: ["Continue", loadAgain],
+  reload: ["Reload the page", () => location.reload()],
   shorter: ["Use a shorter context", () => $("open-settings").click()],
 };
 const WAYS = {
@@ -40,6 +56,15 @@ const WAYS = {
   not_supported: ["models", "file"],
   library: [],
   away: [],
+  no_wasm: [],
+  insecure: [],
+  storage_refused: ["reload"],
+  storage_full: ["again"],
+  storage_lost: ["again"],
+  download_broken: ["go_on"],
+  download_refused: ["reload"],
+  download_wrong: ["again"],
+  worker: ["reload"],
 };
 const NO_MODEL = {
   code: "no_model",
@@ -63,8 +88,11 @@ export function renderScreen(store) {
   shown = key;
   const bar = screen.querySelector("progress");
   if (bar && store.progress) {
-    bar.value = store.progress.fraction;
-    screen.querySelector(".stage").textContent = STAGES[store.progress.stage];
+    const { stage, fraction, done, total } = store.progress;
+    if (fraction === undefined) bar.removeAttribute("value");
+    else bar.value = fraction;
+    const bytes = total ? `: ${size(done)} of ${size(total)}` : "";
+    screen.querySelector(".stage").textContent = STAGES[stage] + bytes;
   }
 }
 

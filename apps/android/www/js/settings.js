@@ -1,5 +1,5 @@
 import { ask } from "./ask.js";
-import { request } from "./bridge.js";
+import { PROMISE, request } from "./bridge.js";
 import { $, h } from "./dom.js";
 import { choiceField, numberField, rangeField, textField } from "./fields.js";
 import { loadAgain, preferred } from "./loading.js";
@@ -113,10 +113,9 @@ function contexts(model, chosen) {
 }
 
 function about(model) {
-  const promise = "The app has no permission to use the network.";
-  if (!model) return promise;
+  if (!model) return PROMISE;
   const origin = model.source ? `, from ${model.source}` : "";
-  return `${model.name}, ${model.licence || "licence not stated"}${origin}. ${promise}`;
+  return `${model.name}, ${model.licence || "licence not stated"}${origin}. ${PROMISE}`;
 }
 
 function reload() {

@@ -27,8 +27,8 @@ const APPLY = {
     store.models = event.models;
     store.progress = null;
   },
-  progress({ stage, fraction, model }) {
-    store.progress = { stage, fraction, model };
+  progress({ stage, fraction, done, total, model }) {
+    store.progress = { stage, fraction, done, total, model };
   },
   piece({ text }) {
     store.partial = (store.partial ?? "") + text;

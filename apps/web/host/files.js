@@ -5,7 +5,10 @@ const scope = new URL("./", location.href).href;
 const address = (sha256) => `${scope}.edge/${sha256}`;
 
 export async function readBuild() {
-  return (await fetch("build.json")).json();
+  const response = await fetch("build.json").catch(() => null);
+  if (!response?.ok)
+    throw new Problem("download_refused", { path: "build.json", status: response?.status ?? "no answer" });
+  return response.json();
 }
 
 async function open() {
@@ -16,8 +19,8 @@ async function open() {
   }
 }
 
-// `files`: [[path, {size, sha256}]]. `progress(done, total)` in bytes, of what is not here yet too.
-export async function fetchAll(files, progress) {
+// `files`: [[path, {size, sha256}]]. `progress(done, total)` in bytes, of what is here already too.
+export async function fetchAll(files, signal, progress) {
   const cache = await open();
   const missing = [];
   let done = 0;
@@ -29,7 +32,8 @@ export async function fetchAll(files, progress) {
   await checkRoom(missing);
   progress(done, total);
   for (const [path, file] of missing) {
-    const data = await download(path, file, (bytes) => progress(done + bytes, total));
+    signal.throwIfAborted();
+    const data = await download(path, file, signal, (bytes) => progress(done + bytes, total));
     try {
       await cache.put(address(file.sha256), new Response(data));
     } catch {
@@ -52,11 +56,11 @@ async function checkRoom(missing) {
   if (needed > quota - usage) throw new Problem("storage_full", { needed, free: quota - usage });
 }
 
-async function download(path, file, progress) {
+async function download(path, file, signal, progress) {
   const pieces = [];
   let bytes = 0;
   try {
-    const response = await fetch(path, { cache: "no-store" });
+    const response = await fetch(path, { cache: "no-store", signal });
     if (!response.ok) throw new Problem("download_refused", { path, status: response.status });
     const reader = response.body.getReader();
     for (;;) {

@@ -22,8 +22,7 @@ export function makePrompt(model, messages, system) {
   let text = "";
   messages.forEach((message, i) => {
     if (i) text += message.role === "user" ? turns.assistant_user : turns.user_assistant;
-    else if (system && turns.start_system !== null)
-      text += turns.start_system + content(system) + turns.system_user;
+    else if (system && turns.start_system !== null) text += turns.start_system + content(system) + turns.system_user;
     else text += turns.start_user;
     text += content(message.text);
   });

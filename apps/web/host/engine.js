@@ -1,8 +1,9 @@
 // wllama (llama.cpp in WebAssembly) with the model's shards: load, answer, stop.
-import { Wllama } from "./wllama/index.js";
+import { Wllama } from "../wllama/index.js";
 
 const COMPAT = { worker: "wllama/compat.js", wasm: "wllama/compat.wasm" };
 const MAX_THREADS = 8;
+const MAX_SEED = 2 ** 31 - 1;
 
 // Safari has no 64-bit memory and no promise integration yet: it takes wllama's other build, which is slower.
 export function needsCompat() {
@@ -24,10 +25,19 @@ export class Engine {
     this.wllama.setCompat(COMPAT);
   }
 
-  async load(shards, context) {
-    const threads = crossOriginIsolated ? Math.min(navigator.hardwareConcurrency || 1, MAX_THREADS) : 1;
+  // `wanted` threads; 0 for half of what the processor runs at once: all wait for the slowest of them, and one that
+  // shares its core is slow.
+  async load(shards, context, wanted) {
+    const half = Math.floor((navigator.hardwareConcurrency || 1) / 2);
+    const found = wanted || Math.min(Math.max(half, 1), MAX_THREADS);
+    const threads = crossOriginIsolated ? found : 1;
     // One conversation, and the processor: the GPU's results would differ from the proven ones.
-    await this.wllama.loadModel(shards, { n_ctx: context, n_parallel: 1, n_threads: threads, n_gpu_layers: 0 });
+    await this.wllama.loadModel(shards, {
+      n_ctx: context,
+      n_parallel: 1,
+      n_threads: threads,
+      n_gpu_layers: 0,
+    });
     this.threads = this.wllama.getNumThreads();
     this.context = context;
   }
@@ -43,10 +53,11 @@ export class Engine {
       top_p: settings.top_p,
       min_p: settings.min_p,
       repeat_penalty: settings.repeat_penalty,
-      seed: settings.seed,
+      seed: settings.seed < 0 ? Math.floor(Math.random() * MAX_SEED) : settings.seed,
       stop: settings.stop,
       cache_prompt: true,
       stream: true,
+      timings_per_token: true,
       abortSignal: signal,
       onData: (chunk) => {
         last = chunk;
@@ -56,12 +67,13 @@ export class Engine {
     try {
       await this.wllama.createCompletion(options);
     } catch (error) {
+      if (signal.aborted) return { reason: "stopped", numbers: numbersOf(last?.timings) };
       if (/exceeds the available context/.test(error.message)) throw new Error("context", { cause: error });
       throw error;
     }
-    const numbers = numbersOf(last?.timings ?? {});
+    const numbers = numbersOf(last?.timings);
     if (last?.choices[0]?.finish_reason === "stop") return { reason: "end", numbers };
-    return { reason: numbers.context_used >= this.context - 1 ? "context" : "length", numbers };
+    return { reason: numbers?.context_used >= this.context - 1 ? "context" : "length", numbers };
   }
 
   close() {
@@ -69,13 +81,20 @@ export class Engine {
   }
 }
 
-function numbersOf({ cache_n = 0, prompt_n = 0, predicted_n = 0, prompt_per_second, predicted_per_second }) {
+// NUMBERS of PROTOCOL.md from llama.cpp's timings; null when nothing was timed.
+function numbersOf(timings) {
+  if (!timings?.predicted_n) return null;
+  const { cache_n = 0, prompt_n, prompt_ms, predicted_n, predicted_ms } = timings;
   return {
     prompt_tokens: cache_n + prompt_n,
     cached_tokens: cache_n,
     new_tokens: predicted_n,
-    prefill_per_second: prompt_per_second,
-    decode_per_second: predicted_per_second,
+    prefill_ms: prompt_ms,
+    decode_ms: predicted_ms,
+    prefill_per_second: rate(prompt_n, prompt_ms),
+    decode_per_second: rate(predicted_n, predicted_ms),
     context_used: cache_n + prompt_n + predicted_n,
   };
 }
+
+const rate = (count, ms) => (ms > 0 ? (1000 * count) / ms : 0);
