@@ -26,7 +26,7 @@ export function textField({ name, label, hint, disabled, value, change }) {
 }
 
 export function rangeField({ name, label, step, hint, limits: [min, max], value, change }) {
-  const shown = h("output", {}, String(value));
+  const shown = h("output");
   const input = h("input", {
     type: "range",
     min,
@@ -35,9 +35,12 @@ export function rangeField({ name, label, step, hint, limits: [min, max], value,
     onchange: () => change(name, input.valueAsNumber),
   });
   input.value = value;
-  input.addEventListener("input", () => {
+  const show = () => {
     shown.textContent = input.value;
-  });
+    input.style.setProperty("--at", `${(100 * (input.value - min)) / (max - min)}%`);
+  };
+  input.addEventListener("input", show);
+  show();
   return labelled(name, label, hint, input, [shown]);
 }
 

@@ -9,8 +9,12 @@ const MARKS = [
 ];
 const SPACE = /\s/;
 
-/** Text to nodes. A mark without its end (as while an answer streams) stays as it is written. */
-export function inline(text) {
+/**
+ * Text to nodes. A mark without its end stays as it is written; in a text that is still being written (`live`) the
+ * first such mark already counts, and one at the very end is held back.
+ */
+export function inline(written, live = false) {
+  const text = live ? written.replace(/(?<![*`~])[*`~]+$/, "") : written;
   const nodes = [];
   const unclosed = new Set();
   let plain = "";
@@ -21,9 +25,12 @@ export function inline(text) {
       continue;
     }
     const mark = MARKS.find(({ sign }) => text.startsWith(sign, at));
-    const end = mark && !unclosed.has(mark) ? closing(text, at + mark.sign.length, mark) : -1;
+    let end = mark && !unclosed.has(mark) ? closing(text, at + mark.sign.length, mark) : -1;
+    if (end < 0 && mark && opens(text, at + mark.sign.length, mark)) {
+      if (live) end = text.length;
+      else unclosed.add(mark);
+    }
     if (end < 0) {
-      if (mark && opens(text, at + mark.sign.length, mark)) unclosed.add(mark);
       const sign = mark ? mark.sign : text[at];
       plain += sign;
       at += sign.length;

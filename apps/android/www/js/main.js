@@ -4,14 +4,14 @@ import { renderHeader } from "./header.js";
 import { renderHistory } from "./history.js";
 import { loadFirst } from "./loading.js";
 import { loadPicked, renderModels } from "./models.js";
-import { announce, toast } from "./notices.js";
+import { announce, hideToast, toast } from "./notices.js";
 import "./device.js";
 import "./panels.js";
 import { renderScreen } from "./screen.js";
 import { keep } from "./scroll.js";
 import { renderSettings } from "./settings.js";
 import { apply, store } from "./store.js";
-import { renderTranscript } from "./transcript.js";
+import { lastAnswer, renderTranscript } from "./transcript.js";
 import { sentence } from "./words.js";
 
 const VIEWS = [
@@ -24,6 +24,7 @@ const VIEWS = [
   renderSettings,
 ];
 let asked = false;
+let unsaid = false;
 
 /** Many pieces may come within one frame: they are drawn once. */
 function redraw() {
@@ -33,16 +34,28 @@ function redraw() {
     asked = false;
     for (const view of VIEWS) view(store);
     keep();
+    if (unsaid) announce(lastAnswer());
+    unsaid = false;
   });
 }
 
+/** A screen reader hears that an answer begins, and the whole of it at its end: never word by word. */
+function tell(event, before) {
+  if (event.type === "done") unsaid = true;
+  if (event.type !== "state") return;
+  const begins = event.phase === "answering" && before.phase === "ready";
+  if (begins) announce("Answering");
+  if (begins || event.conversation !== before.conversation) hideToast();
+}
+
 function receive(event) {
+  const before = { ...store };
   apply(event);
+  tell(event, before);
   if (event.type === "models") {
     loadFirst();
     loadPicked(event);
   }
-  if (event.type === "done") announce(event.text);
   if (event.type === "note") toast(sentence(event.message));
   if (event.type === "error") {
     giveBack(event);

@@ -49,8 +49,8 @@ const BUTTONS = {
 };
 const WAYS = {
   no_model: ["file"],
-  memory: ["models", "shorter"],
-  memory_engine: ["models", "shorter"],
+  memory: ["shorter", "models"],
+  memory_engine: ["shorter", "models"],
   file_damaged: ["models", "file"],
   file_missing: ["models", "file"],
   not_supported: ["models", "file"],
@@ -66,6 +66,8 @@ const WAYS = {
   download_wrong: ["again"],
   worker: ["reload"],
 };
+/** What is no fault has a picture of its own. */
+const CALM = { no_model: "file", stopped: "stop" };
 const NO_MODEL = {
   code: "no_model",
   message: "The app holds no model that it can run.",
@@ -91,8 +93,9 @@ export function renderScreen(store) {
     const { stage, fraction, done, total } = store.progress;
     if (fraction === undefined) bar.removeAttribute("value");
     else bar.value = fraction;
-    const bytes = total ? `: ${size(done)} of ${size(total)}` : "";
-    screen.querySelector(".stage").textContent = STAGES[stage] + bytes;
+    const percent = fraction === undefined ? "" : ` · ${Math.round(fraction * 100)} %`;
+    const far = total ? `: ${size(done)} of ${size(total)}` : percent;
+    screen.querySelector(".stage").textContent = STAGES[stage] + far;
   }
 }
 
@@ -100,7 +103,7 @@ function choose(store) {
   const { phase, model, models, messages, progress, error } = store;
   if (!store.reached) return ["away", () => failure(AWAY)];
   if (phase === "loading" || (phase === "empty" && progress))
-    return ["loading", () => loading(phase === "loading")];
+    return [`loading ${progress?.model}`, () => loading(coming(models, progress))];
   const problem = error ?? models?.find((one) => one.problem)?.problem;
   if (phase === "empty" && problem) return [`${problem.code} ${problem.message}`, () => failure(problem)];
   if (phase === "empty" && models?.length === 0) return ["none", () => failure(NO_MODEL)];
@@ -108,10 +111,19 @@ function choose(store) {
   return [null, null];
 }
 
-function loading(stoppable) {
+/** What is being copied or loaded: a model's name, or that of a file on its way into the app. */
+const coming = (models, progress) =>
+  models?.find(({ id }) => id === progress?.model)?.name ?? progress?.model ?? "The model";
+
+function loading(name) {
   const stop = h("button", { class: "quiet", type: "button", onclick: () => request("stop") }, "Stop");
-  const bar = h("progress", { max: "1", "aria-label": "Loading the model" });
-  return [h("p", { class: "stage" }, STAGES.load), bar, ...(stoppable ? [stop] : [])];
+  return [
+    h("div", { class: "badge" }, icon("mark")),
+    h("h1", { dir: "auto" }, name),
+    h("p", { class: "hint stage" }, STAGES.load),
+    h("progress", { max: "1", "aria-label": "Loading the model" }),
+    h("div", { class: "ways" }, stop),
+  ];
 }
 
 function failure({ code, message, hint }) {
@@ -120,8 +132,9 @@ function failure({ code, message, hint }) {
     const [label, onclick] = BUTTONS[way];
     return h("button", { class: index ? "quiet" : "filled", type: "button", onclick }, label);
   });
+  const calm = CALM[code];
   return [
-    h("div", { class: "badge bad" }, icon("warning")),
+    h("div", { class: calm ? "badge" : "badge bad" }, icon(calm ?? "warning")),
     h("h1", {}, TITLES[code] ?? "Something went wrong"),
     h("p", { class: "cause", role: "alert" }, sentence(message)),
     h("p", { class: "hint" }, sentence(hint)),

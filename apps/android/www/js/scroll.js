@@ -4,6 +4,7 @@ import { $ } from "./dom.js";
 const NEAR_PX = 40;
 const box = $("scroll");
 let following = true;
+let before = 0;
 
 const distance = () => box.scrollHeight - box.scrollTop - box.clientHeight;
 
@@ -16,13 +17,17 @@ export function follow() {
 /** After the page has changed: at the end again, if the view was there. */
 export function keep() {
   if (following) box.scrollTop = box.scrollHeight;
+  before = box.scrollTop;
   $("latest").hidden = following || distance() < NEAR_PX;
 }
 
 box.addEventListener(
   "scroll",
   () => {
-    following = distance() < NEAR_PX;
+    // What grows below leaves the view where it is: only a way up is the person's.
+    if (distance() < NEAR_PX) following = true;
+    else if (box.scrollTop < before) following = false;
+    before = box.scrollTop;
     $("latest").hidden = following;
   },
   { passive: true },

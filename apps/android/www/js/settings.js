@@ -38,7 +38,7 @@ function form({ settings, plain }) {
       }),
     ),
     group(
-      "Look",
+      "Appearance",
       choiceField({
         name: "theme",
         label: "Colours",

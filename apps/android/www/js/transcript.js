@@ -32,6 +32,9 @@ export function renderTranscript({ messages, partial, phase, conversation, memor
   while (box.children.length > shown.length) box.lastElementChild.remove();
 }
 
+/** What the last answer says, without its marks. */
+export const lastAnswer = () => $("messages").querySelector(".assistant:last-child .text")?.innerText ?? "";
+
 function article(role) {
   const mine = role === "user";
   const text = h("div", { class: "text" });
@@ -46,18 +49,17 @@ function article(role) {
 function fill(element, message, memory) {
   const text = element.firstElementChild;
   element.classList.toggle("live", Boolean(message.live));
-  element.classList.toggle("waiting", Boolean(message.live) && !message.text);
   element.querySelector(".foot")?.remove();
   if (message.role === "user") {
     text.textContent = message.text;
     return;
   }
-  draw(text, message.text);
+  draw(text, message.text, { live: message.live });
   if (!message.live) element.append(foot(message, memory));
 }
 
 function foot(message, memory) {
-  const buttons = [copyButton(() => message.text, "Copy answer")];
+  const buttons = message.text ? [copyButton(() => message.text, "Copy answer")] : [];
   if (message.last) buttons.push(iconButton("again", "Answer again", () => request("again")));
   return h(
     "div",

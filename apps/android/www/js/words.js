@@ -29,7 +29,7 @@ export const plural = (number, noun) => `${count(number)} ${noun}${number === 1 
 export function when(seconds, now = new Date()) {
   const date = new Date(seconds * 1000);
   if (date.toDateString() === now.toDateString()) {
-    return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    return date.toLocaleTimeString([], { hour: "numeric", minute: "2-digit" });
   }
   const year = date.getFullYear() === now.getFullYear() ? undefined : "numeric";
   return date.toLocaleDateString([], { day: "numeric", month: "short", year });
