@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from quant.recipe import Recipe
 from tests.apps.conftest import describe
 from tests.apps.host_app import App, embed, run
 from tests.apps.host_build import Host
 from tests.apps.page.acts import PATIENCE_MS
+from tests.converters.gguf_support import write_gguf
 
 PORTRAIT, LANDSCAPE = {"width": 412, "height": 915}, {"width": 915, "height": 412}
+CONTEXT = 32768
 Open = Callable[..., Page]
 
 
@@ -40,11 +43,24 @@ def open_page(browser: Browser) -> Iterator[Open]:
     assert errors == []
 
 
+@pytest.fixture(scope="session")
+def roomy_gguf(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random phi3 whose context leaves an answer time to be stopped."""
+    path = tmp_path_factory.mktemp("gguf") / "roomy.gguf"
+    context = {
+        "max_position_embeddings": CONTEXT,
+        "original_max_position_embeddings": CONTEXT,
+        "sliding_window": None,
+    }
+    write_gguf(tiny("phi3-mini-4k", **context), path, Recipe.preset("int4"), context=CONTEXT)
+    return path
+
+
 @pytest.fixture(scope="module")
-def app(host: Host, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The app with a random model in it. Its context leaves an answer time to be stopped."""
+def app(host: Host, roomy_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """The app with a random model in it."""
     folder = tmp_path_factory.mktemp("phone")
-    embed(folder, tiny_gguf, describe(tiny_gguf, name="Tiny", context=32768))
+    embed(folder, roomy_gguf, describe(roomy_gguf, name="Tiny", context=CONTEXT))
     with run(host, folder) as app:
         yield app
 

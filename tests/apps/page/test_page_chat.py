@@ -8,6 +8,8 @@ from tests.apps.host_app import App
 from tests.apps.page.acts import ask, long_answers, questions, send, wait_until
 from tests.apps.page.conftest import LANDSCAPE, PORTRAIT, Open
 
+END = "((e) => e.scrollHeight - e.scrollTop - e.clientHeight < 40)(document.getElementById('scroll'))"
+
 
 def test_a_question_is_answered_with_speed_and_memory(phone: Page) -> None:
     ask(phone, "Hello")
@@ -65,6 +67,30 @@ def test_rotation_keeps_everything(phone: Page) -> None:
         expect(phone.locator("#draft")).to_have_value("half a thought")
         expect(phone.locator(".foot")).to_be_in_viewport()
         assert phone.locator(".assistant .text").inner_text() == answer
+
+
+def test_rotation_does_not_disturb_an_answer(phone: Page) -> None:
+    long_answers(phone)
+    send(phone, "a line\n" * 40)
+    expect(phone.locator(".assistant .text")).not_to_be_empty()
+    phone.locator("#draft").fill("half a thought")
+    for viewport in (LANDSCAPE, PORTRAIT):
+        phone.set_viewport_size(viewport)  # type: ignore[arg-type]
+        length = len(phone.locator(".live .text").inner_text())
+        wait_until(phone, f"document.querySelector('.live .text').innerText.length > {length}")
+        wait_until(phone, END)
+        expect(phone.locator("#draft")).to_have_value("half a thought")
+    phone.locator("#stop").click()
+    expect(phone.locator(".foot .numbers")).to_contain_text("Stopped")
+
+
+def test_ten_thousand_characters_are_asked_and_answered(phone: Page) -> None:
+    text = "Some words of a long letter. " * 345
+    phone.locator("#draft").fill(text)
+    assert phone.locator(".field").bounding_box()["height"] <= 0.4 * PORTRAIT["height"]  # type: ignore[index]
+    phone.locator("#send").click()
+    expect(phone.locator(".foot")).to_be_in_viewport()
+    assert questions(phone) == [text.strip()]
 
 
 def test_answer_again_replaces_the_answer(phone: Page, app: App) -> None:

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.apps.host_app import App
-from tests.apps.page.acts import ask, open_settings, wait_until
+from tests.apps.page.acts import ask, long_answers, open_settings, send, wait_until
 from tests.apps.page.conftest import LANDSCAPE, PORTRAIT, Open
 
 SMALLEST = {"width": 320, "height": 568}
@@ -28,10 +28,10 @@ CONTRAST = """([ink, ground]) => {
 }"""
 SMALL = """() => [...document.querySelectorAll('button, input, select, textarea')]
   .filter((e) => e.checkVisibility() && !e.closest('dialog:not([open])'))
-  .filter((e) => { const box = e.getBoundingClientRect(); return box.width < 44 || box.height < 44; })
+  .filter((e) => { const box = e.getBoundingClientRect(); return box.width < 43.9 || box.height < 43.9; })
   .map((e) => e.outerHTML)"""
 NAMELESS = """() => [...document.querySelectorAll('button, input, select, textarea, dialog, [role=region]')]
-  .filter((e) => !e.closest('dialog:not([open])'))
+  .filter((e) => !e.hidden && !e.closest('dialog:not([open])'))
   .filter((e) => !(e.ariaLabel || e.innerText.trim() || e.labels?.length || e.getAttribute('aria-labelledby')))
   .map((e) => e.outerHTML)"""
 WIDE = """() => [document.scrollingElement, ...document.querySelectorAll('dialog[open], #scroll')]
@@ -40,16 +40,16 @@ WIDE = """() => [document.scrollingElement, ...document.querySelectorAll('dialog
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(app: App, open_page: Open, scheme: str) -> None:
-    """WCAG AA: 4.5 for text."""
+    """WCAG AA: 4.5 for text. The focus ring and the sliders are of the accent, for which 3 would do."""
     page = open_page(app.url, color_scheme=scheme)
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
     pairs = [
-        ("--ink", "--ground"), ("--ink", "--bubble"), ("--ink", "--raised"), ("--faint", "--ground"),
-        ("--faint", "--raised"), ("--accent", "--ground"), ("--on-accent", "--accent"), ("--bad", "--ground"),
+        *product(("--ink", "--faint", "--accent", "--bad"), ("--ground", "--panel", "--raised")),
+        ("--ink", "--bubble"), ("--ink", "--pressed"), ("--on-accent", "--accent"), ("--ground", "--bad"),
+        ("--ground", "--ink"), ("--accent", "--bubble"), ("--bad", "--bad-ground"),
     ]  # fmt: skip
-    assert {
-        pair: round(page.evaluate(CONTRAST, pair), 1) for pair in pairs if page.evaluate(CONTRAST, pair) < 4.5
-    } == {}
+    found = {pair: page.evaluate(CONTRAST, pair) for pair in pairs}
+    assert {pair: round(ratio, 2) for pair, ratio in found.items() if ratio < 4.5} == {}
 
 
 def test_a_chosen_theme_outlasts_the_devices_and_a_reload(phone: Page) -> None:
@@ -104,11 +104,29 @@ def test_the_keyboard_alone_is_enough(phone: Page) -> None:
     expect(phone.locator("#open-models")).to_be_focused()
 
 
-def test_reduced_motion_stops_every_animation(app: App, open_page: Open) -> None:
-    page = open_page(app.url, reduced_motion="reduce")
-    expect(page.locator("#open-history")).to_be_visible()
-    page.locator("#open-history").click()
-    assert page.evaluate("document.getAnimations().filter((a) => a.playState === 'running').length") == 0
+def test_the_focus_returns_to_where_it_was(phone: Page) -> None:
+    ask(phone, "One")
+    phone.get_by_label("New chat").click()
+    ask(phone, "Two")
+    phone.locator("#open-history").click()
+    phone.get_by_label("Rename Two").click()
+    phone.keyboard.press("Enter")
+    expect(phone.get_by_label("Rename Two")).to_be_focused()
+    phone.get_by_label("Delete One").click()
+    phone.locator("#ask-yes").click()
+    expect(phone.locator("#history [data-close]")).to_be_focused()
+    phone.locator("#open-settings").click()
+    phone.keyboard.press("Escape")
+    expect(phone.locator("#open-history")).to_be_focused()
+
+
+def test_reduced_motion_stops_every_animation(phone: Page) -> None:
+    phone.emulate_media(reduced_motion="reduce")
+    long_answers(phone)
+    send(phone, "Hello")
+    expect(phone.locator(".live .text")).not_to_be_empty()
+    phone.locator("#open-history").click()
+    assert phone.evaluate("document.getAnimations().filter((a) => a.playState === 'running').length") == 0
 
 
 def test_bars_and_cutouts_do_not_cover_the_page(phone: Page) -> None:
@@ -125,18 +143,3 @@ def test_text_from_right_to_left_starts_at_the_right(phone: Page) -> None:
     assert phone.evaluate("getComputedStyle(document.querySelector('.user .text')).direction") == "rtl"
     phone.locator("#draft").fill("مرحبا")
     assert phone.locator("#draft").evaluate("(e) => e.matches(':dir(rtl)')")
-
-
-def test_settings_reach_the_engine(phone: Page, app: App) -> None:
-    open_settings(phone)
-    phone.get_by_label("System prompt").fill("Be brief.")
-    phone.get_by_label("Longest answer").fill("3")
-    phone.get_by_label("Longest answer").blur()
-    phone.keyboard.press("Escape")
-    ask(phone, "Hello")
-    expect(phone.locator(".foot .numbers")).to_contain_text("Cut at the longest answer allowed · ")
-    expect(phone.locator(".foot .numbers")).to_contain_text("3 tokens")
-    app.send("settings")
-    while (values := app.last("settings")["values"])["max_tokens"] != 3:
-        continue
-    assert values["system"] == "Be brief."

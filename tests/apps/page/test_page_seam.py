@@ -1,64 +1,28 @@
-"""The page as the phone's WebView holds it: Google's origin for assets, EdgeHost and EdgeShell, and no network."""
+"""What the page asks of the phone and shows of what the phone tells it."""
 
 from __future__ import annotations
 
-import json
-import mimetypes
+import re
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.apps.host_build import ANDROID
 from tests.apps.page.acts import send
+from tests.apps.page.seam import MODEL, READY, answer, calls, opened, question, tell
 
-ORIGIN = "https://appassets.androidplatform.net/"
-INTERFACES = """
-window.calls = [];
-window.EdgeHost = {request: (json) => calls.push(['request', JSON.parse(json)])};
-window.EdgeShell = {};
-for (const name of ['pick', 'bars', 'copy']) EdgeShell[name] = (...given) => calls.push([name, ...given]);
-"""
-MODEL = {
-    "id": "m",
-    "name": "M",
-    "origin": "embedded",
-    "size": 1,
-    "needed_bytes": 2,
-    "context": 8,
-    "problem": None,
-}
-MEMORY = {"process_bytes": 1, "available_bytes": 2, "total_bytes": 3, "context": 8, "variant": "v"}
-READY = {
-    "type": "state", "phase": "ready", "model": MODEL, "conversation": "c", "title": "", "partial": None,
-    "plain": False, "messages": [], "memory": MEMORY,
-}  # fmt: skip
+CODES = re.findall(
+    r"^\| `(\w+)` \| ", (ANDROID / "PROTOCOL.md").read_text().partition("## Errors")[2], re.MULTILINE
+)
+WHILE_LOADED = {"busy", "too_long", "bad_request"}
+"""They leave the model loaded: a line above the field tells of them."""
 
 
 @pytest.fixture
 def phone(browser: Browser) -> Iterator[Page]:
-    asked: list[str] = []
-
-    def answer(route: Route) -> None:
-        asked.append(route.request.url)
-        file = ANDROID / route.request.url.removeprefix(ORIGIN)
-        route.fulfill(body=file.read_bytes(), content_type=mimetypes.guess_type(file.name)[0])
-
-    page = browser.new_page()
-    page.route("**/*", answer)
-    page.add_init_script(INTERFACES)
-    page.goto(f"{ORIGIN}www/index.html")
-    yield page
-    page.close()
-    assert all(url.startswith(f"{ORIGIN}www/") for url in asked)
-
-
-def calls(page: Page) -> list[list[object]]:
-    return page.evaluate("calls.splice(0)")
-
-
-def tell(page: Page, **event: object) -> None:
-    page.evaluate(f"window.edge.onEvent({json.dumps(event)})")
+    with opened(browser) as page:
+        yield page
 
 
 def test_requests_and_events(phone: Page) -> None:
@@ -101,3 +65,103 @@ def test_a_model_that_was_freed_in_the_background_is_loaded_again(phone: Page) -
         tell(phone, **models)
         assert calls(phone)[-1] == ["request", {"type": "load", "model": "m"}]
         tell(phone, **READY)
+
+
+def test_every_error_of_the_protocol_has_its_words(phone: Page) -> None:
+    assert len(CODES) == 13
+    for code in sorted(set(CODES) - WHILE_LOADED):
+        tell(phone, **READY | {"phase": "empty", "model": None})
+        tell(
+            phone,
+            type="error",
+            code=code,
+            message=f"the cause of {code}",
+            hint=f"a way out of {code}",
+            request="load",
+        )
+        screen = phone.locator("#screen")
+        expect(screen.locator("[role=alert]")).to_have_text(f"The cause of {code}.")
+        expect(screen.locator(".hint")).to_have_text(f"A way out of {code}.")
+        assert screen.locator("h1").inner_text() != "Something went wrong", code
+        assert screen.locator("button").count() > 0 or code == "library"
+    for code in sorted(WHILE_LOADED):
+        tell(phone, **READY)
+        tell(
+            phone,
+            type="error",
+            code=code,
+            message=f"the cause of {code}",
+            hint=f"a way out of {code}",
+            request="chat",
+        )
+        expect(phone.locator("#toast")).to_have_text(f"The cause of {code}. A way out of {code}.")
+        expect(phone.locator("#announce")).to_have_text(f"The cause of {code}. A way out of {code}.")
+
+
+def test_a_notice_stands_above_the_field_and_goes(phone: Page) -> None:
+    tell(phone, **READY)
+    phone.locator("#draft").fill("a line\n" * 12)
+    error = {
+        "type": "error",
+        "code": "too_long",
+        "message": "it is long",
+        "hint": "shorten it",
+        "request": "chat",
+    }
+    tell(phone, **error)
+    notice, field = phone.locator("#toast").bounding_box(), phone.locator(".field").bounding_box()
+    assert notice is not None
+    assert field is not None
+    assert notice["y"] + notice["height"] <= field["y"]
+    phone.locator("#toast").click()
+    expect(phone.locator("#toast")).to_be_hidden()
+    tell(phone, **error)
+    tell(phone, **READY | {"conversation": "another"})
+    expect(phone.locator("#toast")).to_be_hidden()
+
+
+def test_a_load_and_a_copy_show_how_far_they_are_and_can_be_stopped(phone: Page) -> None:
+    tell(phone, **READY | {"phase": "empty", "model": None})
+    for stage in ("copy", "check", "load"):
+        tell(phone, type="progress", stage=stage, fraction=0.42, model="file.gguf")
+        expect(phone.locator("#screen h1")).to_have_text("file.gguf")
+        expect(phone.locator("#screen .hint")).to_contain_text("· 42 %")
+    calls(phone)
+    phone.locator("#screen button").click()
+    assert calls(phone) == [["request", {"type": "stop"}]]
+
+
+@pytest.mark.parametrize(
+    ("path", "messages", "asked"),
+    [
+        ("www/index.html#restored", [], [["request", {"type": "open", "conversation": "before"}]]),
+        ("www/index.html#restored", [question("still here")], []),
+        ("www/index.html", [], []),
+    ],
+    ids=["brought back", "its process lived on", "started"],
+)
+def test_a_page_that_android_brings_back_opens_the_conversation_that_was_open(
+    browser: Browser, path: str, messages: list[object], asked: list[object]
+) -> None:
+    with opened(browser, path, "localStorage.setItem('conversation', 'before');") as page:
+        calls(page)
+        tell(page, **READY | {"messages": messages})
+        assert calls(page) == asked
+        tell(page, **READY | {"messages": [question("Hi"), answer("Hello")], "conversation": "now"})
+        assert calls(page) == []
+        assert page.evaluate("localStorage.getItem('conversation')") == "now"
+        tell(page, **READY)
+        assert page.evaluate("localStorage.getItem('conversation')") is None
+
+
+def test_the_policy_lets_nothing_in_but_the_pages_own_files() -> None:
+    policy = re.search(
+        r'Content-Security-Policy" content="([^"]+)"', (ANDROID / "www" / "index.html").read_text()
+    )
+    assert policy is not None
+    rules = dict(rule.split(" ", 1) for rule in policy[1].split("; "))
+    assert rules.pop("img-src") == "data:"
+    assert {name: rules[name] for name in ("default-src", "base-uri", "form-action")} == dict.fromkeys(
+        ("default-src", "base-uri", "form-action"), "'none'"
+    )
+    assert set(rules.values()) == {"'none'", "'self'"}

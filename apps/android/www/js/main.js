@@ -3,6 +3,7 @@ import { giveBack, renderComposer } from "./composer.js";
 import { renderHeader } from "./header.js";
 import { renderHistory } from "./history.js";
 import { loadFirst } from "./loading.js";
+import { remember } from "./restore.js";
 import { loadPicked, renderModels } from "./models.js";
 import { announce, hideToast, toast } from "./notices.js";
 import "./device.js";
@@ -51,6 +52,7 @@ function tell(event, before) {
 function receive(event) {
   const before = { ...store };
   apply(event);
+  remember(event);
   tell(event, before);
   if (event.type === "models") {
     loadFirst();

@@ -1,5 +1,7 @@
-// Lists that are drawn anew only when what they show has changed, and keep the focus where it was.
+// Lists that are drawn anew only when what they show has changed, and keep the focus where it was or near.
 const drawn = new WeakMap();
+
+const closer = (list) => list.closest("dialog").querySelector("[data-close]");
 
 /** Fills `list` with `rows()` when `data` differs from the last time. A button's `data-key` finds its successor. */
 export function fillRows(list, data, rows) {
@@ -8,5 +10,5 @@ export function fillRows(list, data, rows) {
   drawn.set(list, key);
   const focused = list.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   list.replaceChildren(...rows());
-  if (focused) list.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus();
+  if (focused) (list.querySelector(`[data-key="${CSS.escape(focused)}"]`) ?? closer(list)).focus();
 }

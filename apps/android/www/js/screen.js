@@ -147,6 +147,7 @@ function welcome({ model, plain }) {
     const use = () => {
       write(text);
       $("composer").requestSubmit();
+      $("scroll").focus();
     };
     return h("button", { class: "idea", type: "button", onclick: use }, text);
   };

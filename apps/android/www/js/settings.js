@@ -92,7 +92,7 @@ function form({ settings, plain }) {
       "This device",
       h(
         "button",
-        { type: "button", class: "quiet", onclick: () => request("settings", { values: settings.defaults }) },
+        { type: "button", class: "quiet", id: "reset", onclick: reset },
         "Reset the settings",
       ),
       h("button", { type: "button", class: "quiet danger", onclick: forget }, "Delete all conversations"),
@@ -118,6 +118,10 @@ function about(model) {
   return `${model.name}, ${model.licence || "licence not stated"}${origin}. ${PROMISE}`;
 }
 
+function reset() {
+  request("settings", { values: store.settings.defaults });
+}
+
 function reload() {
   $("settings").close();
   loadAgain();
@@ -132,9 +136,10 @@ async function forget() {
 /** Keeps an open form true when the controller's settings change under it. */
 export function renderSettings() {
   if (!$("settings").open || !store.settings) return;
-  const focused = document.activeElement?.id;
-  if (focused && $("settings-form").contains(document.activeElement)) return;
+  const focused = document.activeElement;
+  if (focused.matches("#settings-form :is(input, textarea, select)")) return;
   $("settings-form").replaceChildren(...form(store));
+  if (focused.id) $(focused.id).focus();
 }
 
 $("open-settings").addEventListener("click", () => {

@@ -49,6 +49,7 @@ function article(role) {
 function fill(element, message, memory) {
   const text = element.firstElementChild;
   element.classList.toggle("live", Boolean(message.live));
+  element.setAttribute("aria-busy", Boolean(message.live));
   element.querySelector(".foot")?.remove();
   if (message.role === "user") {
     text.textContent = message.text;

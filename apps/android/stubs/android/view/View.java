@@ -4,7 +4,11 @@ import android.content.Context;
 import android.content.res.Resources;
 
 public class View {
+    public static final int SYSTEM_UI_FLAG_LIGHT_NAVIGATION_BAR = 16;
+    public static final int SYSTEM_UI_FLAG_LIGHT_STATUS_BAR = 8192;
+
     public View(Context context) {}
+    public native void setSystemUiVisibility(int flags);
     public native Resources getResources();
     public native boolean post(Runnable action);
     public native void setBackgroundColor(int color);

@@ -19,6 +19,8 @@ final class Assets extends WebViewClient {
     /** A secure origin that Google keeps for this: nothing answers there. */
     private static final String HOST = "appassets.androidplatform.net";
     static final String HOME = "https://" + HOST + "/www/index.html";
+    /** The page's address when Android brings the app back as it was left: main.js opens the last conversation. */
+    static final String RESTORED = HOME + "#restored";
 
     private static final Map<String, String> TYPES = new HashMap<>();
 
@@ -44,17 +46,26 @@ final class Assets extends WebViewClient {
     @Override
     public WebResourceResponse shouldInterceptRequest(WebView view, WebResourceRequest request) {
         Uri url = request.getUrl();
-        String path = url.getPath();
-        String type = path == null ? null : TYPES.get(path.substring(path.lastIndexOf('.') + 1));
-        if (type == null || !HOST.equals(url.getHost()) || !path.startsWith("/www/") || path.contains("..")) {
+        String type = type(url);
+        if (type == null) {
             return missing();
         }
         try {
-            InputStream file = activity.getAssets().open(path.substring(1));
+            InputStream file = activity.getAssets().open(url.getPath().substring(1));
             return new WebResourceResponse(type, "utf-8", file);
         } catch (IOException absent) {
             return missing();
         }
+    }
+
+    /** The content type of one of the page's own files; null for every other address. */
+    static String type(Uri url) {
+        String path = url.getPath();
+        boolean own = "https".equals(url.getScheme()) && HOST.equals(url.getAuthority());
+        if (!own || path == null || !path.startsWith("/www/") || path.contains("..")) {
+            return null;
+        }
+        return TYPES.get(path.substring(path.lastIndexOf('.') + 1));
     }
 
     private static WebResourceResponse missing() {

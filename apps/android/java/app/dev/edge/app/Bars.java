@@ -17,6 +17,8 @@ final class Bars {
     private static final int LIGHT =
             WindowInsetsController.APPEARANCE_LIGHT_STATUS_BARS
                     | WindowInsetsController.APPEARANCE_LIGHT_NAVIGATION_BARS;
+    private static final int LIGHT_BEFORE_R =
+            View.SYSTEM_UI_FLAG_LIGHT_STATUS_BAR | View.SYSTEM_UI_FLAG_LIGHT_NAVIGATION_BAR;
 
     private final Window window;
     private final Page page;
@@ -47,12 +49,18 @@ final class Bars {
 
     /** Bars in the page's colour with icons that can be seen on it. */
     static void paint(Window window, boolean dark) {
-        window.getDecorView().setBackgroundColor(dark ? Color.rgb(0x10, 0x13, 0x16) : Color.WHITE);
+        int ground = dark ? Color.rgb(0x10, 0x13, 0x16) : Color.WHITE;
+        View decor = window.getDecorView();
+        decor.setBackgroundColor(ground);
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.R) {
+            window.setStatusBarColor(ground);
+            window.setNavigationBarColor(ground);
+            decor.setSystemUiVisibility(dark ? 0 : LIGHT_BEFORE_R);
             return;
         }
         window.setStatusBarColor(Color.TRANSPARENT);
         window.setNavigationBarColor(Color.TRANSPARENT);
+        window.setNavigationBarContrastEnforced(false);
         window.getInsetsController().setSystemBarsAppearance(dark ? 0 : LIGHT, LIGHT);
     }
 }

@@ -31,7 +31,7 @@ public final class MainActivity extends Activity implements Shell.Screen {
         }
         session = Session.of(this);
         FrameLayout frame = new FrameLayout(this);
-        page = new Page(this, session, new Shell(this));
+        page = new Page(this, session, new Shell(this), state != null);
         frame.addView(page.view());
         setContentView(frame);
         new Bars(getWindow(), page).watch(frame);

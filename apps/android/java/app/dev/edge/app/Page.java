@@ -32,7 +32,8 @@ final class Page {
         }
     }
 
-    Page(Activity activity, Session session, Shell shell) {
+    /** restored: the app was left, its process ended, and now it is to be as it was. */
+    Page(Activity activity, Session session, Shell shell, boolean restored) {
         web = new WebView(activity);
         web.setBackgroundColor(Color.TRANSPARENT);
         WebSettings settings = web.getSettings();
@@ -49,7 +50,7 @@ final class Page {
         }));
         web.addJavascriptInterface(new Host(session), "EdgeHost");
         web.addJavascriptInterface(shell, "EdgeShell");
-        web.loadUrl(Assets.HOME);
+        web.loadUrl(restored ? Assets.RESTORED : Assets.HOME);
     }
 
     View view() {
