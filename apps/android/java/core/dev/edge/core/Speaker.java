@@ -70,7 +70,6 @@ final class Speaker {
                                 return true;
                             }
                         });
-        say(stream.finish(), first, listener);
         return run;
     }
 

@@ -6,7 +6,10 @@ import java.nio.charset.Charset;
 import java.nio.charset.CharsetDecoder;
 import java.nio.charset.CodingErrorAction;
 
-/** From the bytes of tokens to whole characters: what may still become a character is held back. */
+/**
+ * From the bytes of tokens to whole characters: what may still become a character is held back, and left out when the
+ * answer ends in the middle of it.
+ */
 final class TextStream {
     private final CharsetDecoder decoder =
             Charset.forName("UTF-8")
@@ -17,22 +20,10 @@ final class TextStream {
 
     /** Text that is now certain. Bytes that are no UTF-8 become U+FFFD. */
     String feed(byte[] bytes) {
-        return decode(bytes, false);
-    }
-
-    /** What was held back; ends the stream. */
-    String finish() {
-        return decode(new byte[0], true);
-    }
-
-    private String decode(byte[] bytes, boolean end) {
         ByteBuffer in = ByteBuffer.allocate(held.length + bytes.length);
         in.put(held).put(bytes).flip();
         CharBuffer out = CharBuffer.allocate(in.remaining() + 1);
-        decoder.decode(in, out, end);
-        if (end) {
-            decoder.flush(out);
-        }
+        decoder.decode(in, out, false);
         held = new byte[in.remaining()];
         in.get(held);
         out.flip();
