@@ -107,6 +107,7 @@ def test_the_keyboard_alone_is_enough(phone: Page) -> None:
 def test_the_focus_returns_to_where_it_was(phone: Page) -> None:
     ask(phone, "One")
     phone.get_by_label("New chat").click()
+    expect(phone.locator(".message")).to_have_count(0)
     ask(phone, "Two")
     phone.locator("#open-history").click()
     phone.get_by_label("Rename Two").click()

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.apps.host_build import ANDROID
-from tests.apps.page.acts import send
+from tests.apps.page.acts import send, wait_until
 from tests.apps.page.seam import MODEL, READY, answer, calls, opened, question, tell
 
 CODES = re.findall(
@@ -47,6 +47,7 @@ def test_the_device_opens_files_colours_its_bars_and_keeps_the_clipboard(phone: 
     phone.locator("#open-models").click()
     phone.locator("#open-file").click()
     phone.emulate_media(color_scheme="dark")
+    wait_until(phone, "document.documentElement.dataset.theme === 'dark'")
     phone.keyboard.press("Escape")
     assert [call for call in calls(phone) if call[0] != "request"] == [
         ["copy", "`a`"],
