@@ -19,6 +19,8 @@ from tests.apps import host_build
 from tests.converters.gguf_support import write_gguf
 
 Probe = Callable[..., dict[str, Any]]
+CONTEXT = 32768
+"""Of the model that leaves time."""
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
@@ -58,6 +60,19 @@ def tiny_gguf(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactor
     """A random phi3 as Q4_0; it never ends by itself within a few hundred tokens."""
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
     write_gguf(tiny("phi3-mini-4k"), path, Recipe.preset("int4"), context=1024)
+    return path
+
+
+@pytest.fixture(scope="session")
+def roomy_gguf(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random phi3 that leaves an answer time to be stopped: a long context, and weights that do not end it soon."""
+    path = tmp_path_factory.mktemp("gguf") / "roomy.gguf"
+    context = {
+        "max_position_embeddings": CONTEXT,
+        "original_max_position_embeddings": CONTEXT,
+        "sliding_window": None,
+    }
+    write_gguf(tiny("phi3-mini-4k", seed=1, **context), path, Recipe.preset("int4"), context=CONTEXT)
     return path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.apps.conftest import describe
+from tests.apps.conftest import CONTEXT, describe
 from tests.apps.host_app import App, embed, run
 from tests.apps.host_build import Host
 
@@ -18,6 +18,16 @@ def app(host: Host, tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -
     embed(folder, tiny_gguf, describe(tiny_gguf, context=512))
     with run(host, folder) as app:
         app.load("tiny")
+        yield app
+
+
+@pytest.fixture(scope="module")
+def slow(host: Host, roomy_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """An app whose answers do not end before a test does something to them, on a busy machine too."""
+    folder = tmp_path_factory.mktemp("slow")
+    embed(folder, roomy_gguf, describe(roomy_gguf, context=CONTEXT))
+    with run(host, folder) as app:
+        app.load("roomy")
         yield app
 
 
@@ -48,47 +58,47 @@ def test_second_question_reads_only_what_is_new(app: App) -> None:
     assert second["prompt_tokens"] > second["cached_tokens"]
 
 
-def test_stop_ends_an_answer_and_keeps_what_was_said(app: App) -> None:
-    settle(app, max_tokens=400, temperature=1)
-    app.send("chat", text="go on")
-    app.until("piece")
-    app.send("stop")
-    done = app.last("done")
+def test_stop_ends_an_answer_and_keeps_what_was_said(slow: App) -> None:
+    settle(slow, max_tokens=20000)
+    slow.send("chat", text="go on")
+    slow.until("piece")
+    slow.send("stop")
+    done = slow.last("done")
     assert done["reason"] == "stopped"
-    assert 0 < done["numbers"]["new_tokens"] < 400
-    assert app.last("state", phase="ready")["messages"][1]["text"] == done["text"]
-    app.send("settings", values={"max_tokens": 4})
-    assert app.ask("and now")["reason"] == "length"
+    assert 0 < done["numbers"]["new_tokens"] < 20000
+    assert slow.last("state", phase="ready")["messages"][1]["text"] == done["text"]
+    slow.send("settings", values={"max_tokens": 4})
+    assert slow.ask("and now")["reason"] == "length"
 
 
-def test_stop_right_after_the_question_is_not_lost(app: App) -> None:
-    settle(app, max_tokens=400, temperature=1)
-    app.send("chat", text="word " * 90)
-    app.send("stop")
-    assert app.last("done")["reason"] == "stopped"
-    app.last("state", phase="ready")
+def test_stop_right_after_the_question_is_not_lost(slow: App) -> None:
+    settle(slow, max_tokens=20000)
+    slow.send("chat", text="word " * 90)
+    slow.send("stop")
+    assert slow.last("done")["reason"] == "stopped"
+    slow.last("state", phase="ready")
 
 
-def test_second_chat_while_one_runs_is_busy(app: App) -> None:
-    settle(app, max_tokens=400, temperature=1)
-    app.send("chat", text="one")
-    app.until("piece")
-    app.send("chat", text="two", id=9)
-    assert app.last("error")["code"] == "busy"
-    app.send("stop")
-    app.last("state", phase="ready")
+def test_second_chat_while_one_runs_is_busy(slow: App) -> None:
+    settle(slow, max_tokens=20000)
+    slow.send("chat", text="one")
+    slow.until("piece")
+    slow.send("chat", text="two", id=9)
+    assert slow.last("error")["code"] == "busy"
+    slow.send("stop")
+    slow.last("state", phase="ready")
 
 
-def test_page_that_joins_late_has_every_character_once(app: App) -> None:
-    settle(app, max_tokens=200, temperature=1)
-    app.send("chat", text="go on")
-    app.until("piece")
-    app.send("hello", id=5)
-    text = app.last("state", id=5)["partial"]
-    events = app.until("done")
+def test_page_that_joins_late_has_every_character_once(slow: App) -> None:
+    settle(slow, max_tokens=2000)
+    slow.send("chat", text="go on")
+    slow.until("piece")
+    slow.send("hello", id=5)
+    text = slow.last("state", id=5)["partial"]
+    events = slow.until("done")
     text += "".join(event["text"] for event in events if event["type"] == "piece")
     assert text == events[-1]["text"]
-    app.last("state", phase="ready")
+    slow.last("state", phase="ready")
 
 
 def test_same_seed_same_answer_and_again_another(app: App) -> None:

@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 from edge.serving import connection
 from quant.recipe import Recipe
 from tests.converters.gguf_support import write_gguf
+from tests.edge import own_loop
 from tests.edge.serving_process import ServerProcess, serving, status
 
 Tiny = Callable[..., Path]
@@ -130,7 +131,7 @@ def test_a_connection_that_asks_nothing_is_closed(monkeypatch: pytest.MonkeyPatc
         writer.close()
         return time.monotonic() - began
 
-    head, body, long = asyncio.run(scene())
+    head, body, long = own_loop.run(scene())
     assert head < 10
     assert body < 10
     assert 0.6 < long < 10

@@ -15,6 +15,7 @@ from edge.serving.body import MAX_BODY, Bodies
 from edge.serving.errors import ApiError
 from quant.recipe import Recipe
 from tests.converters.gguf_support import write_gguf
+from tests.edge import own_loop
 from tests.edge.serving_process import ServerProcess, serving, status
 
 Tiny = Callable[..., Path]
@@ -136,7 +137,7 @@ def read_body(bodies: Bodies, *pieces: bytes | float) -> Any:
             return await receive()
         return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
 
-    return asyncio.run(bodies.read(Request({"type": "http", "headers": headers}, receive)))
+    return own_loop.run(bodies.read(Request({"type": "http", "headers": headers}, receive)))
 
 
 def test_what_comes_too_slowly_or_too_much_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

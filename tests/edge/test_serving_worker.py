@@ -13,6 +13,7 @@ from edge.runtimes import open_runtime
 from edge.runtimes.protocol import Interruptible
 from edge.serving.errors import ApiError
 from edge.serving.worker import GivenUpError, Worker
+from tests.edge import own_loop
 from tests.edge.engines import ENGINES, random_ids, write_variant
 
 Tiny = Callable[..., Path]
@@ -67,7 +68,7 @@ def test_the_worker_stops_what_nobody_waits_for() -> None:
 
     worker: Worker[int] = Worker(2)
     try:
-        asyncio.run(scene())
+        own_loop.run(scene())
     finally:
         worker.close()
     assert ended == ["endless", "a", "b", "deaf", "a", "b"]
@@ -93,7 +94,7 @@ def test_a_panic_ends_one_answer_and_not_the_thread() -> None:
 
     worker: Worker[int] = Worker(1)
     try:
-        asyncio.run(scene())
+        own_loop.run(scene())
     finally:
         worker.close()
 

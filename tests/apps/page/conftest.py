@@ -10,15 +10,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from quant.recipe import Recipe
-from tests.apps.conftest import describe
+from tests.apps.conftest import CONTEXT, describe
 from tests.apps.host_app import App, embed, run
 from tests.apps.host_build import Host
 from tests.apps.page.acts import PATIENCE_MS
-from tests.converters.gguf_support import write_gguf
 
 PORTRAIT, LANDSCAPE = {"width": 412, "height": 915}, {"width": 915, "height": 412}
-CONTEXT = 32768
 Open = Callable[..., Page]
 
 
@@ -41,19 +38,6 @@ def open_page(browser: Browser) -> Iterator[Open]:
 
         yield open
     assert errors == []
-
-
-@pytest.fixture(scope="session")
-def roomy_gguf(tiny: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random phi3 that leaves an answer time to be stopped: a long context, and weights that do not end it soon."""
-    path = tmp_path_factory.mktemp("gguf") / "roomy.gguf"
-    context = {
-        "max_position_embeddings": CONTEXT,
-        "original_max_position_embeddings": CONTEXT,
-        "sliding_window": None,
-    }
-    write_gguf(tiny("phi3-mini-4k", seed=1, **context), path, Recipe.preset("int4"), context=CONTEXT)
-    return path
 
 
 @pytest.fixture(scope="module")
