@@ -30,7 +30,8 @@ test: .venv/.dev .venv/.encoders
 	EDGE_ENCODERS_PYTHON=$(CURDIR)/.venv/encoders/bin/python \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: .venv/.dev
+test-slow: .venv/.dev .venv/.encoders
+	EDGE_ENCODERS_PYTHON=$(CURDIR)/.venv/encoders/bin/python \
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -s -m slow
 
 tools:

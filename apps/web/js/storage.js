@@ -9,6 +9,7 @@
     const storage = {
       getItem: (name) => kept.get(name) ?? null,
       setItem: (name, value) => kept.set(name, value),
+      removeItem: (name) => kept.delete(name),
     };
     Object.defineProperty(window, "localStorage", { value: storage });
     window.edgeNothingKept = true;
