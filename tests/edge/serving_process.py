@@ -17,6 +17,9 @@ from typing import Any
 import httpx2
 import openai
 
+from quant.recipe import Recipe
+from tests.converters.gguf_support import write_gguf
+
 EDGE = [sys.executable, "-c", "import sys; from edge.cli import main; sys.exit(main())"]
 ROOT = Path(__file__).parents[2]
 
@@ -106,3 +109,11 @@ def serving(model: Path, *options: str, log: Path) -> Iterator[ServerProcess]:
         if server.process.poll() is None:
             server.process.kill()
             server.process.wait()
+
+
+@contextmanager
+def serving_tiny(checkpoint: Path, directory: Path) -> Iterator[ServerProcess]:
+    """A server of a random model, named m, with a context of 1024."""
+    write_gguf(checkpoint, directory / "tiny.gguf", Recipe.preset("f32"), context=1024)
+    with serving(directory / "tiny.gguf", "--name", "m", log=directory / "log") as process:
+        yield process

@@ -14,10 +14,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from edge.serving import connection
-from quant.recipe import Recipe
-from tests.converters.gguf_support import write_gguf
 from tests.edge import own_loop
-from tests.edge.serving_process import ServerProcess, serving, status
+from tests.edge.serving_process import ServerProcess, serving_tiny, status
 
 Tiny = Callable[..., Path]
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -29,9 +27,7 @@ WHOLE = POST + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(HELLO) +
 
 @pytest.fixture(scope="module")
 def server(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    directory = tmp_path_factory.mktemp("model")
-    write_gguf(tiny("phi4-mini"), directory / "tiny.gguf", Recipe.preset("f32"), context=1024)
-    with serving(directory / "tiny.gguf", "--name", "m", log=directory / "log") as process:
+    with serving_tiny(tiny("phi4-mini"), tmp_path_factory.mktemp("model")) as process:
         yield process
 
 

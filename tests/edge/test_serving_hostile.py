@@ -13,10 +13,8 @@ from starlette.requests import Request
 from edge.serving import body
 from edge.serving.body import MAX_BODY, Bodies
 from edge.serving.errors import ApiError
-from quant.recipe import Recipe
-from tests.converters.gguf_support import write_gguf
 from tests.edge import own_loop
-from tests.edge.serving_process import ServerProcess, serving, status
+from tests.edge.serving_process import ServerProcess, serving_tiny, status
 
 Tiny = Callable[..., Path]
 CHAT = "/chat/completions"
@@ -25,9 +23,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 @pytest.fixture(scope="module")
 def server(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    directory = tmp_path_factory.mktemp("model")
-    write_gguf(tiny("phi4-mini"), directory / "tiny.gguf", Recipe.preset("f32"), context=1024)
-    with serving(directory / "tiny.gguf", "--name", "m", log=directory / "log") as process:
+    with serving_tiny(tiny("phi4-mini"), tmp_path_factory.mktemp("model")) as process:
         yield process
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
 from safetensors.numpy import load_file, save_file
 
 from edge.cli import main
 from edge.packaging import web
 from edge.progress import Silent
 
-PHONE = {"width": 412, "height": 915}
+PHONE = ViewportSize(width=412, height=915)
 PATIENCE_MS = 60_000
 CONNECTION_ERRORS = ("Failed to load resource", "net::ERR_")
 NEVER_ISOLATED = "if (origin !== 'null') sessionStorage.setItem('edge reloaded', '1');"
@@ -100,7 +100,7 @@ def visit(browser: Browser, host: Host, script: str = "") -> Iterator[tuple[Brow
     Fails on an error in the scripts or the console, but of the connection, and on a request to any other server.
     """
     wrong: list[str] = []
-    context = browser.new_context(viewport=PHONE)  # type: ignore[arg-type]
+    context = browser.new_context(viewport=PHONE)
     context.set_default_timeout(PATIENCE_MS)
     if script:
         context.add_init_script(script)

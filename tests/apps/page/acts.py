@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import time
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FloatRect, Page, expect
 
 PATIENCE_MS = 30_000.0
+
+
+def box(page: Page, selector: str) -> FloatRect:
+    """Where a visible element lies, in CSS pixels."""
+    found = page.locator(selector).bounding_box()
+    assert found is not None, f"{selector} is not visible"
+    return found
 
 
 def wait_until(page: Page, expression: str) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.apps.conftest import CONTEXT, describe
 from tests.apps.host_app import App, embed, run
 from tests.apps.host_build import Host
 from tests.apps.page.acts import PATIENCE_MS
 
-PORTRAIT, LANDSCAPE = {"width": 412, "height": 915}, {"width": 915, "height": 412}
+PORTRAIT, LANDSCAPE = ViewportSize(width=412, height=915), ViewportSize(width=915, height=412)
 Open = Callable[..., Page]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from playwright.sync_api import Page, expect
 
 from tests.apps.host_app import App
-from tests.apps.page.acts import ask, long_answers, questions, send, wait_until
+from tests.apps.page.acts import ask, box, long_answers, questions, send, wait_until
 from tests.apps.page.conftest import LANDSCAPE, PORTRAIT, Open
 
 END = "((e) => e.scrollHeight - e.scrollTop - e.clientHeight < 40)(document.getElementById('scroll'))"
@@ -62,7 +62,7 @@ def test_rotation_keeps_everything(phone: Page) -> None:
     phone.locator("#draft").fill("half a thought")
     answer = phone.locator(".assistant .text").inner_text()
     for viewport in (LANDSCAPE, PORTRAIT):
-        phone.set_viewport_size(viewport)  # type: ignore[arg-type]
+        phone.set_viewport_size(viewport)
         expect(phone.locator("#draft")).to_be_in_viewport()
         expect(phone.locator("#draft")).to_have_value("half a thought")
         expect(phone.locator(".foot")).to_be_in_viewport()
@@ -75,7 +75,7 @@ def test_rotation_does_not_disturb_an_answer(phone: Page) -> None:
     expect(phone.locator(".assistant .text")).not_to_be_empty()
     phone.locator("#draft").fill("half a thought")
     for viewport in (LANDSCAPE, PORTRAIT):
-        phone.set_viewport_size(viewport)  # type: ignore[arg-type]
+        phone.set_viewport_size(viewport)
         length = len(phone.locator(".live .text").inner_text())
         wait_until(phone, f"document.querySelector('.live .text').innerText.length > {length}")
         wait_until(phone, END)
@@ -87,7 +87,7 @@ def test_rotation_does_not_disturb_an_answer(phone: Page) -> None:
 def test_ten_thousand_characters_are_asked_and_answered(phone: Page) -> None:
     text = "Some words of a long letter. " * 345
     phone.locator("#draft").fill(text)
-    assert phone.locator(".field").bounding_box()["height"] <= 0.4 * PORTRAIT["height"]  # type: ignore[index]
+    assert box(phone, ".field")["height"] <= 0.4 * PORTRAIT["height"]
     phone.locator("#send").click()
     expect(phone.locator(".foot")).to_be_in_viewport()
     assert questions(phone) == [text.strip()]

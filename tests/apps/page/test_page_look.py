@@ -5,13 +5,13 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, ViewportSize, expect
 
 from tests.apps.host_app import App
-from tests.apps.page.acts import ask, long_answers, open_settings, send, wait_until
+from tests.apps.page.acts import ask, box, long_answers, open_settings, send, wait_until
 from tests.apps.page.conftest import LANDSCAPE, PORTRAIT, Open
 
-SMALLEST = {"width": 320, "height": 568}
+SMALLEST = ViewportSize(width=320, height=568)
 PANELS = ("#open-history", "#open-models")
 CONTRAST = """([ink, ground]) => {
   const light = (name) => {
@@ -81,7 +81,7 @@ def test_nothing_leaves_the_window_sideways(phone: Page) -> None:
     ask(phone, "w" * 300)
     wide = []
     for viewport, percent in product((PORTRAIT, LANDSCAPE, SMALLEST), (100, 200)):
-        phone.set_viewport_size(viewport)  # type: ignore[arg-type]
+        phone.set_viewport_size(viewport)
         phone.evaluate(f"document.documentElement.style.fontSize = '{percent}%'")
         expect(phone.locator("#draft")).to_be_in_viewport()
         for button in PANELS:
@@ -132,10 +132,9 @@ def test_reduced_motion_stops_every_animation(phone: Page) -> None:
 
 def test_bars_and_cutouts_do_not_cover_the_page(phone: Page) -> None:
     phone.evaluate("window.edgeInsets(40, 0, 24, 30)")
-    assert phone.locator("#open-history").bounding_box()["y"] >= 40  # type: ignore[index]
-    assert phone.locator("#open-history").bounding_box()["x"] >= 30  # type: ignore[index]
-    field = phone.locator(".field").bounding_box()
-    assert field is not None
+    button, field = box(phone, "#open-history"), box(phone, ".field")
+    assert button["y"] >= 40
+    assert button["x"] >= 30
     assert field["y"] + field["height"] <= PORTRAIT["height"] - 24
 
 
